@@ -1,0 +1,4 @@
+#![no_main]
+//! See `opensesame_spa_fuzz::bodies::request`.
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| opensesame_spa_fuzz::bodies::request(data));

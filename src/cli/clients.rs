@@ -1,0 +1,83 @@
+//! `clients` and `revoke`.
+
+use super::print;
+use crate::daemon::clients::files;
+use crate::daemon::config::{ClientFile, Config, is_name, shown};
+use crate::daemon::control::{Order, ask};
+use serde_json::json;
+use std::io::ErrorKind::{ConnectionRefused, NotFound};
+use std::path::Path;
+
+/// Lists the clients, never a key.
+pub(super) fn list(config: &Path, json: bool) -> Result<(), String> {
+    let config = Config::load(config).map_err(|e| e.to_string())?;
+    let mut rows = Vec::new();
+    for (name, path) in files(&config).map_err(|e| e.to_string())? {
+        let row = match ClientFile::load(&path) {
+            Ok(file) => {
+                let o = &file.overrides;
+                let services = o.services.as_ref().unwrap_or(&config.policy.services).join(",");
+                json!({
+                    "name": name,
+                    "id": file.id.to_string(),
+                    "services": services,
+                    "expires": o.expires.map(shown),
+                    "uses": o.uses,
+                })
+            }
+            Err(why) => json!({ "name": name, "error": why.to_string() }),
+        };
+        rows.push(row);
+    }
+    if json {
+        return print(&format!("{}\n", serde_json::Value::Array(rows)));
+    }
+    let mut out = format!("{:<24} {:<16} {:<24} {}\n", "NAME", "ID", "EXPIRES", "SERVICES");
+    for row in &rows {
+        let text = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or("-").to_string();
+        let line = match row.get("error").and_then(|e| e.as_str()) {
+            Some(why) => format!("{:<24} {why}\n", text("name")),
+            None => format!(
+                "{:<24} {:<16} {:<24} {}\n",
+                text("name"),
+                text("id"),
+                text("expires"),
+                text("services")
+            ),
+        };
+        out.push_str(&line);
+    }
+    print(&out)
+}
+
+/// Removes a client's file and has the running server act on it.
+pub(super) fn revoke(name: &str, config: &Path) -> Result<(), String> {
+    if !is_name(name) {
+        return Err(format!("`{name}` is no client's name"));
+    }
+    let loaded = Config::load(config).map_err(|e| e.to_string());
+    if !config.exists() {
+        return loaded.map(|_| ());
+    }
+    // A mistake in server.toml must not keep anybody from being revoked.
+    let path = config.with_file_name("clients").join(format!("{name}.toml"));
+    std::fs::remove_file(&path).map_err(|e| match e.kind() == NotFound {
+        true => format!("no client `{name}`: `opensesame-spa clients` lists them"),
+        false => format!("{}: {e}", path.display()),
+    })?;
+    let config = loaded.map_err(|why| {
+        format!("{name} is removed, but whether a server runs here cannot be known: {why}")
+    })?;
+    match ask(&config.server.control, &Order::Reload) {
+        Ok(answer) => match answer.get("error").and_then(|e| e.as_str()) {
+            None => print(&format!("revoked {name}: its leases have ended\n")),
+            Some(why) => {
+                Err(format!("{name} is removed, but the server did not take it over: {why}"))
+            }
+        },
+        Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => {
+            print(&format!("revoked {name}: no server is running here\n"))
+        }
+        Err(e) => Err(format!("{name} is removed, but the server did not answer: {e}")),
+    }
+}

@@ -1,0 +1,198 @@
+//! What people type: definitions here, each subcommand a few lines in a file of its own.
+
+mod clients;
+mod control;
+#[cfg(target_os = "linux")]
+mod demo;
+mod init;
+mod invite;
+mod open;
+mod text;
+
+use crate::daemon;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where the server's file is, unless `--config` says otherwise.
+const CONFIG: &str = "/etc/opensesame-spa/server.toml";
+
+#[derive(Parser)]
+#[command(name = "opensesame-spa", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Config {
+    /// The server's configuration file
+    #[arg(long, value_name = "FILE", default_value = CONFIG, value_hint = ValueHint::FilePath)]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask a server to let an address in: one datagram
+    Open(open::Open),
+    /// Ask a server to end your leases: one datagram
+    Close(open::Close),
+    /// Open, wait for the port, then join stdin and stdout to it: an ssh ProxyCommand
+    Proxy(open::Proxy),
+    /// Store a client file in your key directory
+    Add {
+        /// A file, a sesame:// link (others may see it on the command line), or - for stdin
+        source: String,
+    },
+    /// Write a working configuration and new keys
+    Init(init::Init),
+    /// Run the server in the foreground; logs go to stderr
+    Serve {
+        #[command(flatten)]
+        config: Config,
+        /// Read and check all files, say whether they are sound, and end
+        #[arg(long)]
+        check: bool,
+        /// Load the closed state into the kernel and end: for boot
+        #[arg(long, conflicts_with = "check")]
+        shield_only: bool,
+    },
+    /// Tell the running server to read its files again (the same as SIGHUP)
+    Reload(control::Running),
+    /// Remove our rules from the kernel, and nothing else: the ports are open again
+    Uninstall {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Make a new client: its keys on the server, and the file or QR code to hand over
+    Invite(invite::Invite),
+    /// End a client's access and its leases at once; nobody else's
+    Revoke {
+        /// The client
+        name: String,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// List the clients
+    Clients {
+        #[command(flatten)]
+        config: Config,
+        /// Machine output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how the running server is
+    Status(control::Running),
+    /// List what is open
+    Leases(control::Running),
+    /// End every lease on an address or within a prefix
+    Evict {
+        /// The address or prefix
+        address: crate::access::Prefix,
+        #[command(flatten)]
+        running: control::Running,
+    },
+    /// Show it all on this machine, in namespaces of its own
+    #[cfg(target_os = "linux")]
+    Demo {
+        /// The packet filter
+        #[arg(long, default_value = "nftables", value_parser = ["nftables", "iptables"])]
+        backend: String,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// One of the hosts of the demo
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    DemoHost {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        argv: Vec<OsString>,
+    },
+    /// The process that holds sockets and keys
+    #[command(hide = true)]
+    EngineProcess,
+}
+
+/// Runs what the command line says. Exit status: 0 done, 1 refused or failed, 2 usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Open(open) => open.run(),
+        Command::Close(close) => close.run(),
+        Command::Proxy(proxy) => proxy.run(),
+        Command::Add { source } => open::add(&source),
+        Command::Init(init) => init.run(),
+        Command::Serve { config, shield_only: true, .. } => {
+            daemon::shield_only(&config.config).map_err(|e| e.to_string())
+        }
+        Command::Serve { config, check, shield_only: false } => serve(&config.config, check),
+        Command::Reload(running) => control::reload(&running),
+        Command::Uninstall { config } => {
+            daemon::uninstall(&config.config).map_err(|e| e.to_string())
+        }
+        Command::Invite(invite) => invite.run(),
+        Command::Revoke { name, config } => clients::revoke(&name, &config.config),
+        Command::Clients { config, json } => clients::list(&config.config, json),
+        Command::Status(running) => control::status(&running),
+        Command::Leases(running) => control::leases(&running),
+        Command::Evict { address, running } => control::evict(address, &running),
+        #[cfg(target_os = "linux")]
+        Command::Demo { backend } => demo::run(&backend).map_err(|e| e.to_string()),
+        Command::Completions { shell } => text::completions(Cli::command(), shell),
+        Command::Man { dir } => text::man(Cli::command(), &dir),
+        #[cfg(target_os = "linux")]
+        Command::DemoHost { name, argv } => demo::host(&name, &argv).map_err(|e| e.to_string()),
+        Command::EngineProcess => return daemon::run_engine(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // One line that moves no cursor, whatever the reason holds.
+            let mut line = String::from("error: ");
+            for c in why.trim().chars() {
+                match c {
+                    '\n' => line.push(' '),
+                    c if c.is_control() => line.extend(c.escape_default()),
+                    c => line.push(c),
+                }
+            }
+            eprintln!("{line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &std::path::Path, check: bool) -> Result<(), String> {
+    daemon::serve(config, &daemon::Options { check }).map_err(|e| e.to_string())?;
+    if check {
+        print("configuration OK\n")?;
+    }
+    Ok(())
+}
+
+/// Writes to stdout; a reader that is gone is an error, not a panic.
+fn print(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,203 @@
+//! `server.toml` as serde reads it: names, types and defaults, nothing checked across fields.
+
+use super::model::Backend;
+use super::value::duration;
+use crate::access::Ports;
+use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use toml::Spanned;
+
+/// A duration, in seconds.
+#[derive(Clone, Copy)]
+pub(super) struct Span(pub(super) u32);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Span, D::Error> {
+        duration(&String::deserialize(d)?).map(Span).map_err(de::Error::custom)
+    }
+}
+
+/// A value that the file does not hold has no place in it.
+fn unsaid<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+fn ports<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Ports>, D::Error> {
+    let list = Vec::<String>::deserialize(d)?;
+    let parse = |t: &String| t.parse().map_err(|e| de::Error::custom(format!("`{t}`: {e}")));
+    list.iter().map(parse).collect()
+}
+
+fn spanned_ports<'de, D: Deserializer<'de>>(d: D) -> Result<Spanned<Vec<Ports>>, D::Error> {
+    let list = Spanned::<Vec<Spanned<String>>>::deserialize(d)?;
+    let span = list.span();
+    let parse = |t: &Spanned<String>| {
+        let text = t.get_ref();
+        text.parse().map_err(|e| de::Error::custom(format!("`{text}`: {e}")))
+    };
+    let ports = list.get_ref().iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(Spanned::new(span, ports))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Raw {
+    #[serde(default)]
+    pub(super) server: RawServer,
+    pub(super) firewall: RawFirewall,
+    pub(super) listen: Vec<RawListen>,
+    #[serde(default)]
+    pub(super) service: BTreeMap<Spanned<String>, RawService>,
+    pub(super) plain: Option<RawPlain>,
+    #[serde(default)]
+    pub(super) policy: RawPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawServer {
+    pub(super) state_dir: Spanned<PathBuf>,
+    pub(super) control: Spanned<PathBuf>,
+    pub(super) user: String,
+    pub(super) public: Option<String>,
+    pub(super) allow_test_keys: bool,
+}
+
+impl Default for RawServer {
+    fn default() -> RawServer {
+        RawServer {
+            state_dir: unsaid("/var/lib/opensesame-spa".into()),
+            control: unsaid("/run/opensesame-spa/control.sock".into()),
+            user: "_opensesame".into(),
+            public: None,
+            allow_test_keys: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawFirewall {
+    pub(super) backend: Backend,
+    #[serde(default)]
+    #[allow(dead_code)] // the only mode there is; read so that another one is refused
+    pub(super) mode: RawMode,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawMode {
+    #[default]
+    Shield,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawListen {
+    pub(super) udp: Spanned<String>,
+    #[serde(default)]
+    pub(super) mode: RawListenMode,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawListenMode {
+    #[default]
+    Spa,
+    Plain,
+}
+
+fn open_sesame() -> Spanned<String> {
+    unsaid("open_sesame".into())
+}
+
+fn close_sesame() -> Spanned<String> {
+    unsaid("close_sesame".into())
+}
+
+fn half_a_minute() -> Spanned<Span> {
+    unsaid(Span(30))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPlain {
+    #[serde(default = "open_sesame")]
+    pub(super) open: Spanned<String>,
+    #[serde(default = "close_sesame")]
+    pub(super) close: Spanned<String>,
+    #[serde(deserialize_with = "spanned_ports")]
+    pub(super) opens: Spanned<Vec<Ports>>,
+    #[serde(default = "half_a_minute")]
+    pub(super) ttl: Spanned<Span>,
+    #[serde(default)]
+    pub(super) replies: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawOnExpiry {
+    #[default]
+    Keep,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawRefuse {
+    #[default]
+    Drop,
+    Reset,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawAssurance {
+    Knock,
+    PlainKey,
+    TimedKnock,
+    Fwknop,
+    Sealed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawService {
+    #[serde(deserialize_with = "ports")]
+    pub(super) ports: Vec<Ports>,
+    #[serde(default)]
+    pub(super) on_expiry: RawOnExpiry,
+    #[serde(default)]
+    pub(super) refuse: RawRefuse,
+    pub(super) require: Option<RawAssurance>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawPolicy {
+    pub(super) services: Spanned<Vec<Spanned<String>>>,
+    pub(super) ttl: Spanned<Span>,
+    pub(super) max_ttl: Spanned<Span>,
+    pub(super) max_leases: Spanned<u16>,
+    pub(super) max_prefix_v4: Spanned<u8>,
+    pub(super) max_prefix_v6: Spanned<u8>,
+    pub(super) source_address: bool,
+    pub(super) max_age: Spanned<Span>,
+    pub(super) max_future: Spanned<Span>,
+}
+
+impl Default for RawPolicy {
+    fn default() -> RawPolicy {
+        RawPolicy {
+            services: unsaid(vec![]),
+            ttl: unsaid(Span(30)),
+            max_ttl: unsaid(Span(8 * 3_600)),
+            max_leases: unsaid(16),
+            max_prefix_v4: unsaid(32),
+            max_prefix_v6: unsaid(128),
+            source_address: true,
+            max_age: unsaid(Span(60)),
+            max_future: unsaid(Span(60)),
+        }
+    }
+}

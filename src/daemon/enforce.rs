@@ -1,0 +1,332 @@
+//! The second look and the leases: what `[priv]` does with what `[engine]` claims.
+
+use super::config::{Config, shown};
+use super::log::Limit;
+use super::system;
+use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
+use crate::firewall::{Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
+use crate::time::{Mono, Now, Seconds, Unix};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+
+/// A kernel that did not take it is asked again after so many ms.
+const AGAIN: u64 = 1_000;
+/// How long others' changes are gathered before they are mended: ms.
+const GATHER: u64 = 30;
+/// How often a kernel that tells nothing is asked: ms.
+const LOOK: u64 = 10_000;
+/// The most claims in a second; more comes from no sound process.
+const MOST: u64 = 200_000;
+
+/// Leases and the firewall that enforces them.
+pub(super) struct Enforcer {
+    pub(super) policy: Policy,
+    pub(super) leases: LeaseTable,
+    firewall: Box<dyn Firewall>,
+    /// What the kernel has yet to be told: the end of each opening, or that it is closed.
+    pending: BTreeMap<Element, Option<Mono>>,
+    /// When the kernel is told everything anew, because it did not take something.
+    heal: Option<Mono>,
+    /// When a kernel that tells nothing is asked whether our rules are there.
+    look: Option<Mono>,
+    second: u64,
+    claims: u64,
+    refusals: Limit,
+}
+
+impl Enforcer {
+    pub(super) fn new(firewall: Box<dyn Firewall>, policy: Policy) -> Enforcer {
+        Enforcer {
+            policy,
+            leases: LeaseTable::default(),
+            firewall,
+            pending: BTreeMap::new(),
+            heal: None,
+            look: None,
+            second: 0,
+            claims: 0,
+            refusals: Limit::default(),
+        }
+    }
+
+    /// Judges a claim by the present policy and notes what follows from it; [`Enforcer::apply`]
+    /// tells the kernel. Whether it is so.
+    pub(super) fn take(&mut self, claim: &Claim, now: Now) -> bool {
+        let second = now.mono.0 / 1_000;
+        if second != self.second {
+            (self.second, self.claims) = (second, 0);
+        }
+        self.claims += 1;
+        let judged = match self.claims > MOST {
+            true => Err(Denied::TooMany),
+            false => self.judge(claim, now),
+        };
+        if let Err(why) = judged
+            && self.refusals.pass(now.mono).is_some()
+        {
+            let name = self.name(claim.client);
+            match why {
+                // How many leases there are, only this process knows.
+                Denied::TooMany => log::info!("refused client={name}: not permitted: {why}"),
+                Denied::UnknownClient
+                | Denied::Expired
+                | Denied::Assurance
+                | Denied::Service
+                | Denied::Source
+                | Denied::Width
+                | Denied::Network
+                | Denied::Address
+                | Denied::Ttl
+                | Denied::UsedUp => {
+                    log::warn!("[priv] refused what [engine] granted: client={name}: {why}");
+                }
+            }
+        }
+        judged.is_ok()
+    }
+
+    fn judge(&mut self, claim: &Claim, now: Now) -> Result<(), Denied> {
+        let grant = self.policy.confirm(claim, now)?;
+        let access = self.policy.client(claim.client).ok_or(Denied::UnknownClient)?;
+        let (name, most) = (access.name.clone(), usize::from(access.max_leases));
+        let ports = self.policy.ports(access, claim)?;
+        let meets = |l: &Lease| ports.iter().any(|p| p.overlaps(&l.element().to));
+        let here = |l: &Lease| claim.addresses().any(|a| a.overlaps(&l.element().from));
+        let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        match claim.action {
+            Action::Open => {
+                if claim.replace {
+                    let change = self.leases.remove_of(claim.client, |l| meets(l) && !here(l));
+                    self.note(change, "replaced");
+                }
+                let openings = self.leases.insert(&grant, &ports, most)?;
+                let ttl = Seconds(claim.until.since(now.mono).div_ceil(1_000));
+                for address in claim.addresses() {
+                    let (service, ports) = (self.services(&ports), listed.join(","));
+                    log::info!(
+                        "open client={name} service={service} address={address} ports={ports} ttl={ttl}"
+                    );
+                }
+                self.pending.extend(openings.into_iter().map(|o| (o.element, Some(o.until))));
+            }
+            Action::Close => {
+                let change =
+                    self.leases.remove_of(claim.client, |l| meets(l) && (claim.replace || here(l)));
+                if change.ended.is_empty() {
+                    log::info!("close client={name} ports={}: no lease", listed.join(","));
+                }
+                self.note(change, "closed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what the journal remembers: what is over, or not allowed any more, is not.
+    pub(super) fn restore(&mut self, claim: &Claim, now: Now) {
+        // What is over has still ended others' leases when it came.
+        if claim.action == Action::Close || claim.replace || claim.until > now.mono {
+            let _ = self.judge(claim, now);
+        }
+    }
+
+    fn services(&self, ports: &[crate::access::Ports]) -> String {
+        let mut names: Vec<&str> = ports
+            .iter()
+            .filter_map(|p| self.policy.service_of(p))
+            .map(|s| s.name.as_str())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(",")
+    }
+
+    fn name(&self, client: ClientId) -> String {
+        self.policy.client(client).map_or_else(|| client.to_string(), |a| a.name.clone())
+    }
+
+    fn note(&mut self, change: Change, why: &str) {
+        for lease in &change.ended {
+            let Element { from, to } = lease.element();
+            let (name, service) = (self.name(lease.client()), self.services(&[to]));
+            log::info!("{why} client={name} service={service} address={from} ports={to}");
+        }
+        self.pending.extend(change.open.into_iter().map(|o| (o.element, Some(o.until))));
+        self.pending.extend(change.close.into_iter().map(|e| (e, None)));
+    }
+
+    /// Tells the kernel what has changed, in one go: what is to be shut first.
+    pub(super) fn apply(&mut self, now: Now) {
+        if self.heal.is_some() {
+            // It will be told everything.
+            self.pending.clear();
+        }
+        if self.pending.is_empty() {
+            return;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let shut: Vec<Element> =
+            pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
+        let open: Vec<Opening> = pending
+            .iter()
+            .filter_map(|(element, until)| until.map(|until| Opening { element: *element, until }))
+            .collect();
+        let mut done = Ok(());
+        if !shut.is_empty() {
+            done = self.firewall.close(&shut, now);
+        }
+        if done.is_ok() && !open.is_empty() {
+            done = self.firewall.open(&open, now);
+        }
+        if let Err(why) = done {
+            log::error!("firewall: {why}; telling it everything anew");
+            self.mend(now);
+        }
+    }
+
+    /// Ends what is over, and heals what has to be healed.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let change = self.leases.handle_timeout(now.mono);
+        self.note(change, "expired");
+        self.look(now);
+        if self.heal.is_some_and(|at| at <= now.mono) {
+            self.mend(now);
+        }
+        self.apply(now);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        [self.leases.poll_timeout(), self.heal, self.look].into_iter().flatten().min()
+    }
+
+    /// What tells of others' changes to our rules.
+    pub(super) fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.firewall.events()
+    }
+
+    /// Notices that somebody else has changed our rules: all is told anew a moment later.
+    fn look(&mut self, now: Now) {
+        let mut disturbed = self.firewall.is_disturbed();
+        if self.firewall.events().is_none() {
+            let due = self.look.is_none_or(|at| at <= now.mono);
+            disturbed |= due && self.look.is_some() && matches!(self.firewall.is_up(), Ok(false));
+            if due {
+                self.look = Some(now.mono.plus(LOOK));
+            }
+        }
+        if disturbed && self.heal.is_none() {
+            if self.refusals.pass(now.mono).is_some() {
+                log::warn!("somebody has changed our rules: putting them back");
+            }
+            self.heal = Some(now.mono.plus(GATHER));
+        }
+    }
+
+    fn mend(&mut self, now: Now) {
+        match self.sync(now) {
+            Ok(()) => log::info!("firewall: in step again"),
+            Err(why) => log::error!("firewall: {why}; trying again in {AGAIN} ms"),
+        }
+    }
+
+    /// Makes the kernel hold exactly the leases.
+    pub(super) fn sync(&mut self, now: Now) -> Result<(), Error> {
+        self.pending.clear();
+        let done = self.firewall.sync(&self.leases.openings(), now);
+        self.heal = done.is_err().then(|| now.mono.plus(AGAIN));
+        done
+    }
+
+    /// Whether the kernel holds what it should, as far as is known.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.heal.is_none()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        self.firewall.describe()
+    }
+
+    /// Other ports are protected from now on, or by another backend, which leaves nothing of the
+    /// one before: it would shut out whom the new one lets in.
+    pub(super) fn replace(&mut self, config: &Config, other: bool, now: Now) -> Result<(), Error> {
+        let mut firewall = system::backend(config.backend, &config.shield())?;
+        firewall.sync(&self.leases.openings(), now)?;
+        if other {
+            self.firewall.uninstall()?;
+        }
+        self.firewall = firewall;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// A client is new or its entry has changed: no lease outlives the credential.
+    pub(super) fn set_client(&mut self, access: Access, now: Now) {
+        let (id, end) = (access.client, access.not_after);
+        let before = self.policy.client(id).and_then(|a| a.not_after);
+        self.policy.set_client(access);
+        // Leases were made to end with the credential. Reckoned again from two clocks its end
+        // would be some milliseconds off: only an end that was moved counts.
+        if let Some(end) = end.filter(|end| before.is_none_or(|b| *end < b)) {
+            let last = now.mono.plus(end.since(now.unix));
+            let change = self.leases.remove_of(id, |l| l.until() > last);
+            if !change.ended.is_empty() {
+                self.note(change, "credential shortened");
+                self.apply(now);
+            }
+        }
+    }
+
+    /// A client is gone: its leases end at once, nobody else's. What has to be remembered.
+    pub(super) fn remove_client(&mut self, client: ClientId, now: Now) -> Option<Claim> {
+        let change = self.leases.remove_of(client, |_| true);
+        let first = change.ended.first().map(|l| l.element().from);
+        self.note(change, "revoked");
+        self.apply(now);
+        let claim = first.map(|address| self.ended(client, address, true, now));
+        self.policy.remove_client(client);
+        claim
+    }
+
+    /// Ends every lease on an address or within a prefix.
+    pub(super) fn evict(&mut self, prefix: &Prefix, now: Now) -> Vec<Claim> {
+        let change = self.leases.remove(|l| prefix.overlaps(&l.element().from));
+        let mut ended: Vec<(ClientId, Prefix)> =
+            change.ended.iter().map(|l| (l.client(), l.element().from)).collect();
+        ended.sort_unstable();
+        ended.dedup();
+        self.note(change, "evicted");
+        self.apply(now);
+        ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
+    }
+
+    fn ended(&self, client: ClientId, address: Prefix, everywhere: bool, now: Now) -> Claim {
+        let longest = self.policy.client(client).map_or(0, |a| u64::from(a.max_ttl) * 1_000);
+        Claim {
+            client,
+            assurance: crate::access::Assurance::Sealed,
+            action: Action::Close,
+            replace: everywhere,
+            addresses: [Some(address), None],
+            services: Services::EMPTY,
+            time: now.unix,
+            until: now.mono.plus(longest),
+        }
+    }
+
+    /// All leases, for people and programs.
+    pub(super) fn listing(&self, now: Now) -> Value {
+        let one = |lease: &Lease| {
+            let Element { from, to } = lease.element();
+            let left = lease.until().since(now.mono);
+            json!({
+                "client": self.name(lease.client()),
+                "service": self.services(&[to]),
+                "address": from.to_string(),
+                "ports": to.to_string(),
+                "seconds": left.div_ceil(1_000),
+                "until": shown(Unix(now.unix.0.saturating_add(left))),
+            })
+        };
+        Value::Array(self.leases.leases().map(one).collect())
+    }
+}

@@ -1,0 +1,389 @@
+//! `[engine]`: the sockets, the keys and the journal, and no rights.
+
+use super::channel::{Broken, Channel};
+use super::clock;
+use super::frame::{ACCEPTED, Begin, COUNTERS, Frame};
+use super::log::Limit;
+use super::store::{Directory, Journal, Told, Turn};
+use super::syncer::Syncer;
+use crate::access::{Access, Action, Policy, Service};
+use crate::crypto::{Door, DoorKey, ServerId};
+use crate::engine::{Arrival, Client, Engine, Mode, Plain, Refusal, Reject, Setup};
+use crate::time::{Mono, Now};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+/// The most datagrams that are taken from one socket before the others get their turn.
+const BATCH: usize = 64;
+/// The largest datagram that is read whole; longer ones are of the wrong length anyway.
+const LARGEST: usize = 2_048;
+/// How often a journal that cannot be written is tried again: ms.
+const AGAIN: u64 = 1_000;
+
+/// Runs as `[engine]`, with one end of the socket pair as stdin, until it is told to stop.
+#[must_use]
+pub fn run() -> ExitCode {
+    super::log::start("engine");
+    // Out of the terminal's session: Ctrl-C is [priv]'s to handle, and nothing can be typed there.
+    let _ = nix::unistd::setsid();
+    let end = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
+    let outcome = end.and_then(|end| Channel::new(end, true)).map_err(|e| e.to_string()).and_then(
+        |mut channel| {
+            let mut process = start(&mut channel)?;
+            process.serve(&mut channel)
+        },
+    );
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A configuration on its way in.
+#[derive(Default)]
+struct Incoming {
+    doors: Vec<DoorKey>,
+    services: Vec<Service>,
+    own: Vec<IpAddr>,
+    plain: Option<(Access, Plain)>,
+}
+
+struct Process {
+    engine: Engine,
+    journal: Journal<Directory>,
+    server: ServerId,
+    sockets: Vec<(UdpSocket, Mode)>,
+    /// Whoever says the plain key is answered in words.
+    talks: bool,
+    answers: Vec<(usize, SocketAddr, Action)>,
+    syncer: Syncer,
+    incoming: Incoming,
+    generation: u32,
+    counters: [u64; COUNTERS],
+    proven: Limit,
+    strangers: Limit,
+    tried: Mono,
+}
+
+fn start(channel: &mut Channel) -> Result<Process, String> {
+    let mut incoming = Incoming::default();
+    let mut begin: Option<Begin> = None;
+    let mut clients = Vec::new();
+    let generation = loop {
+        let (frame, generation) = wait_for(channel)?;
+        match frame {
+            Frame::Begin(b) => begin = Some(b),
+            Frame::Door(key) => incoming.doors.push(key),
+            Frame::Service(service) => incoming.services.push(service),
+            Frame::Own(address) => incoming.own.push(address),
+            Frame::Client(access, key) => clients.push((access, key)),
+            Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
+            Frame::End => break generation,
+            Frame::Stop => return Err("told to stop before it began".into()),
+            Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
+            Frame::Listen(_)
+            | Frame::Grant(_)
+            | Frame::Restore(_)
+            | Frame::Restored(_)
+            | Frame::Counters(_) => return Err(Broken::Frame.to_string()),
+        }
+    };
+    let begin = begin.ok_or("no beginning in the configuration")?;
+    let directory = channel.take_fd().ok_or("no journal directory was handed down")?;
+    super::rights::drop_all(begin.become_user)?;
+    let (mut journal, history) =
+        Journal::open(Directory::new(directory)).map_err(|e| e.to_string())?;
+    let boot = clock::boot_id().map_err(|e| format!("no boot id: {e}"))?;
+    let server = begin.server;
+    let talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
+    let setup = Setup {
+        server,
+        plain: incoming.plain.take(),
+        doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
+        clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
+        policy: Policy::new(incoming.services, incoming.own),
+        window: begin.window,
+        boot,
+    };
+    drop(clients);
+    let now = clock::now();
+    let mut engine = Engine::start(setup, &history, now);
+    let seen = engine.remembered() as u64;
+    if engine.wants_segment() {
+        journal.mend(&mut engine).map_err(|e| {
+            format!("the journal cannot be written, so nobody could be let in: {e}")
+        })?;
+        log::info!("new journal: packets dated before this start are refused");
+    }
+    let mut process = Process {
+        engine,
+        journal,
+        server,
+        sockets: Vec::new(),
+        talks,
+        answers: Vec::new(),
+        syncer: Syncer::start().map_err(|e| e.to_string())?,
+        incoming: Incoming::default(),
+        generation,
+        counters: [0; COUNTERS],
+        proven: Limit::default(),
+        strangers: Limit::default(),
+        tried: now.mono,
+    };
+    process.turn(channel, now);
+    channel.push(&Frame::Restored(seen), generation, vec![]);
+    Ok(process)
+}
+
+/// The next frame, however long it takes.
+fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
+    loop {
+        if let Some(next) = channel.next().map_err(|why| format!("[priv]: {why}"))? {
+            return Ok(next);
+        }
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+}
+
+impl Process {
+    fn serve(&mut self, channel: &mut Channel) -> Result<(), String> {
+        let mut buffer = [0u8; LARGEST];
+        loop {
+            channel.flush().map_err(|why| format!("[priv]: {why}"))?;
+            let ready = self.wait(channel)?;
+            while let Some((frame, generation)) =
+                channel.next().map_err(|why| format!("[priv]: {why}"))?
+            {
+                if self.handle_frame(frame, generation, channel)? {
+                    return Ok(());
+                }
+            }
+            let now = clock::now();
+            self.handle_syncs(now);
+            if !channel.is_full() {
+                for index in ready {
+                    self.receive(index, &mut buffer, now);
+                }
+            }
+            self.turn(channel, now);
+            self.mend(now);
+        }
+    }
+
+    /// Waits until there is something to do; the sockets that have something.
+    fn wait<'a>(&'a self, channel: &'a Channel) -> Result<Vec<usize>, String> {
+        let mut interest = PollFlags::POLLIN;
+        interest.set(PollFlags::POLLOUT, channel.is_waiting());
+        let mut fds = vec![
+            PollFd::new(channel.as_fd(), interest),
+            PollFd::new(self.syncer.woken.as_fd(), PollFlags::POLLIN),
+        ];
+        // While [priv] does not keep up, the kernel keeps the packets.
+        if !channel.is_full() {
+            let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
+            fds.extend(self.sockets.iter().map(fd));
+        }
+        let timeout = match self.engine.wants_segment() {
+            true => PollTimeout::from(AGAIN as u16),
+            false => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.to_string()),
+        }
+        let has = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        Ok(fds[2..].iter().enumerate().filter(|(_, fd)| has(fd)).map(|(i, _)| i).collect())
+    }
+
+    fn receive(&mut self, index: usize, buffer: &mut [u8], now: Now) {
+        for _ in 0..BATCH {
+            let Some((socket, mode)) = self.sockets.get(index) else { return };
+            let Ok((length, peer)) = socket.recv_from(buffer) else { return };
+            let (from, mode) = (peer.ip().to_canonical(), *mode);
+            let arrival = Arrival { bytes: &buffer[..length], from, mode };
+            match self.engine.handle_arrival(&arrival, now) {
+                Ok(grant) => {
+                    self.counters[usize::from(mode == Mode::Plain)] += 1;
+                    let said = grant.filter(|_| self.talks && mode == Mode::Plain);
+                    self.answers.extend(said.map(|g| (index, peer, g.claim().action)));
+                }
+                Err(refusal) => self.refuse(refusal, from, now),
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
+        self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
+        // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
+        // his packet can be sent by anybody, any number of times.
+        let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);
+        match refusal.client.and_then(|c| self.engine.name(c)) {
+            Some(name) if !copied => {
+                if let Some(held) = self.proven.pass(now.mono) {
+                    let held = held_back(held);
+                    log::info!("refused client={name} from={from}: {}{held}", refusal.reason);
+                }
+            }
+            Some(_) | None => {
+                if log::log_enabled!(log::Level::Debug)
+                    && let Some(held) = self.strangers.pass(now.mono)
+                {
+                    log::debug!("refused from={from}: {}{}", refusal.reason, held_back(held));
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, channel: &mut Channel, now: Now) {
+        let Turn { told, sync, failed } = self.journal.turn(&mut self.engine, now);
+        for one in told {
+            let frame = match one {
+                Told::Grant(grant) => Frame::Grant(*grant.claim()),
+                Told::Restore(claim) => Frame::Restore(claim),
+            };
+            channel.push(&frame, self.generation, vec![]);
+        }
+        let answers = std::mem::take(&mut self.answers);
+        if failed.is_none() {
+            self.answer(&answers);
+        }
+        if let Some((error, lost)) = failed {
+            self.store_failed(&error, lost, now);
+        } else if let Some(ticket) = sync {
+            let (disk, number) = self.journal.disk();
+            match disk.second(number) {
+                Ok(file) => self.syncer.ask(ticket, file),
+                Err(error) => {
+                    let lost = self.engine.handle_store_failed();
+                    self.store_failed(&error, lost, now);
+                }
+            }
+        }
+    }
+
+    /// Tells those who said the plain key what they asked for is on its way.
+    fn answer(&self, answers: &[(usize, SocketAddr, Action)]) {
+        for (index, peer, action) in answers {
+            let text = match action {
+                Action::Open => "Your IP has been authorized. You can now access this port.",
+                Action::Close => {
+                    "Your IP has been de-authorized. You can no longer access this port."
+                }
+            };
+            if let Some((socket, _)) = self.sockets.get(*index) {
+                let _ = socket.send_to(text.as_bytes(), peer);
+            }
+        }
+    }
+
+    fn handle_syncs(&mut self, now: Now) {
+        for (ticket, result) in self.syncer.done() {
+            match result {
+                Ok(()) => {
+                    for (from, answer) in self.engine.handle_synced(ticket, now) {
+                        match answer {
+                            Ok(_) => {}
+                            Err(refusal) => self.refuse(refusal, from, now),
+                        }
+                    }
+                }
+                Err(error) => {
+                    let lost = self.engine.handle_store_failed();
+                    self.store_failed(&error, lost, now);
+                }
+            }
+        }
+    }
+
+    fn store_failed(&mut self, error: &io::Error, lost: usize, now: Now) {
+        self.counters[ACCEPTED.len() + Reject::NoRecord.index()] += lost as u64;
+        log::error!(
+            "the journal cannot be written: {error}; {lost} requests were refused, and so is \
+             everything until it can: make room on its disk"
+        );
+        // At once, before anything else happens: a full segment may be all that is wrong.
+        self.tried = Mono(now.mono.0.saturating_sub(AGAIN));
+        self.mend(now);
+    }
+
+    fn mend(&mut self, now: Now) {
+        if !self.engine.wants_segment() || now.mono.since(self.tried) < AGAIN {
+            return;
+        }
+        self.tried = now.mono;
+        match self.journal.mend(&mut self.engine) {
+            Ok(()) => log::warn!("the journal can be written again"),
+            Err(e) => log::debug!("the journal still cannot be written: {e}"),
+        }
+    }
+
+    /// Does what `[priv]` says; true: that was the end.
+    fn handle_frame(
+        &mut self,
+        frame: Frame,
+        generation: u32,
+        channel: &mut Channel,
+    ) -> Result<bool, String> {
+        match frame {
+            Frame::Begin(begin) => {
+                self.incoming = Incoming::default();
+                self.server = begin.server;
+            }
+            Frame::Door(key) => self.incoming.doors.push(key),
+            Frame::Service(service) => self.incoming.services.push(service),
+            Frame::Own(address) => self.incoming.own.push(address),
+            Frame::Client(access, key) => {
+                self.engine.set_client(Client::new(access, self.server, &key));
+            }
+            Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
+            Frame::Remove(client) => self.engine.remove_client(client),
+            Frame::End => {
+                let incoming = std::mem::take(&mut self.incoming);
+                let doors = incoming.doors.iter().map(|key| Door::derive(self.server, key));
+                self.engine.set_doors(self.server, doors.collect());
+                self.engine.policy().set_services(incoming.services);
+                self.engine.policy().set_own(incoming.own);
+                self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
+                self.engine.set_plain(incoming.plain);
+                self.generation = generation;
+            }
+            Frame::Listen(modes) => {
+                for mode in modes {
+                    let fd: OwnedFd = channel.take_fd().ok_or("a socket is missing")?;
+                    self.sockets.push((fd.into(), mode));
+                }
+            }
+            Frame::Closed(claim) => self.engine.handle_closed(claim),
+            Frame::Ask => channel.push(&Frame::Counters(self.counters), generation, vec![]),
+            Frame::Stop => {
+                let now = clock::now();
+                self.turn(channel, now);
+                self.journal
+                    .append(&[crate::engine::Record::Clean])
+                    .and_then(|()| self.journal.sync())
+                    .map_err(|e| format!("the journal could not be ended: {e}"))?;
+                let _ = channel.flush();
+                return Ok(true);
+            }
+            Frame::Grant(_) | Frame::Restore(_) | Frame::Restored(_) | Frame::Counters(_) => {
+                return Err(Broken::Frame.to_string());
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn held_back(lines: u64) -> String {
+    if lines == 0 { String::new() } else { format!(" ({lines} such lines were held back)") }
+}

@@ -1,0 +1,299 @@
+//! What the two processes say to each other: frames of 512 bytes, of which every one that is not
+//! exactly right is fatal.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | kind |
+//! | 1 | 3 | zero |
+//! | 4 | 4 | generation of the configuration that the sender works with |
+//! | 8 | 504 | what the kind says, zeros behind it |
+
+use super::bytes::{Reader, Writer};
+use super::claim::encode_claim;
+use super::config::{MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
+use crate::access::{
+    Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
+};
+use crate::crypto::{ClientKey, DoorKey, ServerId};
+use crate::engine::{Mode, Plain, Reject, Window};
+use crate::time::Unix;
+use std::net::IpAddr;
+use zeroize::Zeroizing;
+
+/// The size of every frame: bytes.
+pub const FRAME: usize = 512;
+/// The bytes of a frame; some hold keys, so all are wiped.
+pub type Bytes = Zeroizing<[u8; FRAME]>;
+
+/// The counters of accepted packets, by the listener's mode, before those of refused ones.
+pub const ACCEPTED: [&str; 2] = ["sealed", "plain"];
+/// How many counters there are: accepted packets, then one for each reason to refuse.
+pub const COUNTERS: usize = ACCEPTED.len() + Reject::NAMES.len();
+/// The most sockets that one frame hands down.
+const MOST_SOCKETS: usize = 16;
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Frame {
+    /// Down: a configuration follows.
+    Begin(Begin),
+    /// Down: a door key, the current one first.
+    Door(DoorKey),
+    /// Down: a service.
+    Service(Service),
+    /// Down: one of the server's own addresses.
+    Own(IpAddr),
+    /// Down: a client, new or changed.
+    Client(Access, ClientKey),
+    /// Down: the plain key, with its access entry.
+    Plain(Access, Plain),
+    /// Down: a client is gone.
+    Remove(ClientId),
+    /// Down: that was all of it.
+    End,
+    /// Down: receive from now on; the sockets come with this frame, and this is what each takes.
+    Listen(Vec<Mode>),
+    /// Down: an administrator has ended leases; to be remembered.
+    Closed(Claim),
+    /// Down: say the counters.
+    Ask,
+    /// Down: write what there is and end.
+    Stop,
+    /// Up: this was decided just now.
+    Grant(Claim),
+    /// Up: this is remembered from before a restart.
+    Restore(Claim),
+    /// Up: that was all that is remembered; so many packets are known as seen.
+    Restored(u64),
+    /// Up: the counters.
+    Counters([u64; COUNTERS]),
+}
+
+/// What a configuration begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Begin {
+    /// The server's public id.
+    pub server: ServerId,
+    /// How old and how far ahead a packet may be.
+    pub window: Window,
+    /// The user and group to become; none: the user is shared, and every right is dropped.
+    pub become_user: Option<(u32, u32)>,
+}
+
+fn assurance_number(a: Assurance) -> u8 {
+    match a {
+        Assurance::Knock => 1,
+        Assurance::PlainKey => 2,
+        Assurance::TimedKnock => 3,
+        Assurance::Fwknop => 4,
+        Assurance::Sealed => 5,
+    }
+}
+
+fn assurance_of(number: u8) -> Option<Assurance> {
+    match number {
+        1 => Some(Assurance::Knock),
+        2 => Some(Assurance::PlainKey),
+        3 => Some(Assurance::TimedKnock),
+        4 => Some(Assurance::Fwknop),
+        5 => Some(Assurance::Sealed),
+        _ => None,
+    }
+}
+
+/// The bytes of a frame.
+#[must_use]
+pub fn encode(frame: &Frame, generation: u32) -> Bytes {
+    let mut w = Writer { bytes: Zeroizing::new([0; FRAME]), at: 8 };
+    w.bytes[4..8].copy_from_slice(&generation.to_be_bytes());
+    w.bytes[0] = match frame {
+        Frame::Begin(b) => {
+            w.put(&b.server.0)
+                .put(&b.window.past.to_be_bytes())
+                .put(&b.window.future.to_be_bytes());
+            let (uid, gid) = b.become_user.unwrap_or_default();
+            w.put(&[u8::from(b.become_user.is_some())]);
+            w.put(&uid.to_be_bytes()).put(&gid.to_be_bytes());
+            1
+        }
+        Frame::Door(key) => {
+            w.put(key.bytes());
+            2
+        }
+        Frame::Service(s) => {
+            w.put(&s.id.0).text(&s.name).put(&[s.require.map_or(0, assurance_number)]);
+            w.put(&[u8::from(s.on_expiry == OnExpiry::Cut), u8::from(s.refuse == Refuse::Reset)]);
+            w.put(&[s.ports.len().min(MOST_RANGES) as u8]);
+            for p in s.ports.iter().take(MOST_RANGES) {
+                w.ports(p);
+            }
+            3
+        }
+        Frame::Own(address) => {
+            w.address(*address);
+            4
+        }
+        Frame::Client(a, key) => {
+            access(&mut w, a).put(key.bytes());
+            5
+        }
+        Frame::Plain(a, plain) => {
+            let keys = access(&mut w, a).put(&plain.client.0).text_bytes(&plain.open);
+            keys.text_bytes(&plain.close).put(&[u8::from(plain.replies)]);
+            16
+        }
+        Frame::Remove(id) => {
+            w.put(&id.0);
+            6
+        }
+        Frame::End => 7,
+        Frame::Listen(modes) => {
+            w.put(&[modes.len().min(MOST_SOCKETS) as u8]);
+            for mode in modes.iter().take(MOST_SOCKETS) {
+                w.put(&[match mode {
+                    Mode::Spa => 1,
+                    Mode::Plain => 2,
+                }]);
+            }
+            8
+        }
+        Frame::Closed(claim) => {
+            w.put(&encode_claim(claim));
+            9
+        }
+        Frame::Ask => 10,
+        Frame::Stop => 11,
+        Frame::Grant(claim) => {
+            w.put(&encode_claim(claim));
+            12
+        }
+        Frame::Restore(claim) => {
+            w.put(&encode_claim(claim));
+            13
+        }
+        Frame::Restored(seen) => {
+            w.put(&seen.to_be_bytes());
+            14
+        }
+        Frame::Counters(counters) => {
+            counters.iter().for_each(|n| {
+                w.put(&n.to_be_bytes());
+            });
+            15
+        }
+    };
+    w.bytes
+}
+
+fn access<'a>(w: &'a mut Writer, a: &Access) -> &'a mut Writer {
+    w.put(&a.client.0).text(&a.name).put(&[assurance_number(a.assurance)]);
+    w.put(&a.ttl.to_be_bytes()).put(&a.max_ttl.to_be_bytes()).put(&a.max_leases.to_be_bytes());
+    w.put(&[u8::from(a.source_address), a.max_prefix_v4, a.max_prefix_v6]);
+    w.put(&[u8::from(a.not_after.is_some())]).put(&a.not_after.unwrap_or_default().0.to_be_bytes());
+    w.put(&[u8::from(a.uses.is_some())]).put(&a.uses.unwrap_or_default().to_be_bytes());
+    w.put(&[a.services.len().min(MOST_SERVICES) as u8]);
+    for id in a.services.iter().take(MOST_SERVICES) {
+        w.put(&id.0);
+    }
+    w.put(&[a.sources.len().min(MOST_SOURCES) as u8]);
+    for net in a.sources.iter().take(MOST_SOURCES) {
+        w.address(net.address()).put(&[net.length()]);
+    }
+    w
+}
+
+/// The meaning of a frame and its generation.
+///
+/// `None` for everything that [`encode`] would not have written: who gets that ends.
+#[must_use]
+pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
+    let generation = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let mut r = Reader { bytes, at: 8 };
+    let frame = match bytes[0] {
+        1 => {
+            let server = ServerId(r.take()?);
+            let window = Window { past: r.u64()?, future: r.u64()? };
+            let some = r.flag()?;
+            let user = (r.u32()?, r.u32()?);
+            Frame::Begin(Begin { server, window, become_user: some.then_some(user) })
+        }
+        2 => Frame::Door(DoorKey::new(r.take()?)),
+        3 => Frame::Service(service(&mut r)?),
+        4 => Frame::Own(r.address()?),
+        5 => Frame::Client(read_access(&mut r)?, ClientKey::new(r.take()?)),
+        6 => Frame::Remove(ClientId(r.take()?)),
+        7 => Frame::End,
+        8 => {
+            let count = r.byte()?;
+            let mode = |r: &mut Reader<'_>| match r.byte()? {
+                1 => Some(Mode::Spa),
+                2 => Some(Mode::Plain),
+                _ => None,
+            };
+            Frame::Listen((0..count).map(|_| mode(&mut r)).collect::<Option<_>>()?)
+        }
+        9 => Frame::Closed(r.claim()?),
+        10 => Frame::Ask,
+        11 => Frame::Stop,
+        12 => Frame::Grant(r.claim()?),
+        13 => Frame::Restore(r.claim()?),
+        14 => Frame::Restored(r.u64()?),
+        15 => {
+            let mut counters = [0; COUNTERS];
+            for n in &mut counters {
+                *n = r.u64()?;
+            }
+            Frame::Counters(counters)
+        }
+        16 => {
+            let access = read_access(&mut r)?;
+            let client = ClientId(r.take()?);
+            let (open, close) = (r.text_bytes()?, r.text_bytes()?);
+            Frame::Plain(access, Plain { client, open, close, replies: r.flag()? })
+        }
+        _ => return None,
+    };
+    (*encode(&frame, generation) == *bytes).then_some((frame, generation))
+}
+
+fn service(r: &mut Reader<'_>) -> Option<Service> {
+    let (id, name, require) = (ServiceId(r.take()?), r.text()?, r.byte()?);
+    let on_expiry = if r.flag()? { OnExpiry::Cut } else { OnExpiry::Keep };
+    let refuse = if r.flag()? { Refuse::Reset } else { Refuse::Drop };
+    let require = if require == 0 { None } else { Some(assurance_of(require)?) };
+    let count = r.byte()?;
+    let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
+    Some(Service { id, name, ports, require, on_expiry, refuse })
+}
+
+fn read_access(r: &mut Reader<'_>) -> Option<Access> {
+    let client = ClientId(r.take()?);
+    let (name, assurance) = (r.text()?, assurance_of(r.byte()?)?);
+    let (ttl, max_ttl, max_leases) = (r.u32()?, r.u32()?, r.u16()?);
+    let (source_address, max_prefix_v4, max_prefix_v6) = (r.flag()?, r.byte()?, r.byte()?);
+    let (ends, not_after) = (r.flag()?, Unix(r.u64()?));
+    let (metered, uses) = (r.flag()?, r.u32()?);
+    let count = r.byte()?;
+    let services = (0..count).map(|_| r.take().map(ServiceId)).collect::<Option<_>>()?;
+    let count = r.byte()?;
+    let net = |r: &mut Reader<'_>| {
+        let address = r.address()?;
+        Prefix::new(address, r.byte()?).ok()
+    };
+    let sources = (0..count).map(|_| net(r)).collect::<Option<_>>()?;
+    Some(Access {
+        client,
+        name,
+        assurance,
+        services,
+        ttl,
+        max_ttl,
+        max_leases,
+        sources,
+        source_address,
+        max_prefix_v4,
+        max_prefix_v6,
+        not_after: ends.then_some(not_after),
+        uses: metered.then_some(uses),
+    })
+}

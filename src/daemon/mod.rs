@@ -1,0 +1,30 @@
+//! Runs it: the process tree, the files, the clock, the sockets.
+//!
+//! `serve` is `[priv]`, the parent: it holds the configuration and the firewall and reads nothing
+//! from the network. `[engine]`, its child, holds the sockets, the keys and the journal and no
+//! privilege. They exchange frames of one fixed size.
+
+pub mod claim;
+pub mod clients;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod frame;
+pub mod log;
+pub mod store;
+
+mod bytes;
+mod channel;
+mod enforce;
+mod engine_process;
+mod priv_process;
+mod rights;
+mod serve;
+mod syncer;
+mod system;
+mod timer;
+mod watch;
+
+pub use engine_process::run as run_engine;
+pub use serve::{Options, serve, shield_only, uninstall};
+pub use system::ServeError;

@@ -1,0 +1,367 @@
+//! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
+
+mod orders;
+mod partner;
+
+use super::channel::Broken;
+use super::clients::Clients;
+use super::config::{Config, Legacy, ServerKey};
+use super::control;
+use super::enforce::Enforcer;
+use super::frame::{Begin, Frame};
+use super::system::{self, Partner, ServeError};
+use super::timer::Timer;
+use super::{clock, watch::Watch};
+use crate::access::{Action, Claim, ClientId, Policy, Prefix};
+use crate::firewall::Firewall;
+use crate::time::{Mono, Now};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// How long `[engine]` gets to end by itself: ms.
+const FAREWELL: u64 = 2_000;
+/// How long `[engine]` may take to read its journal: ms.
+const PATIENCE: u64 = 60_000;
+/// The pause before `[engine]` is started again: ms, doubled up to the second one.
+const PAUSE: (u64, u64) = (100, 5_000);
+/// The most frames that may wait for an `[engine]` that does not read them.
+const MOST_WAITING: usize = 200_000;
+/// The most frames of `[engine]` that are taken in one turn.
+const FRAMES: usize = 4_096;
+/// Changes in the clients' directory are gathered for so long: ms.
+const GATHER: u64 = 100;
+
+/// The state of `[priv]`.
+pub(super) struct Priv {
+    config: Config,
+    control: UnixListener,
+    journal: OwnedFd,
+    user: Option<(u32, u32)>,
+    enforcer: Enforcer,
+    /// Which client each file is, as far as it could ever be read.
+    names: BTreeMap<String, ClientId>,
+    sockets: Vec<UdpSocket>,
+    engine: Option<Partner>,
+    generation: u32,
+    restored: bool,
+    failures: u32,
+    again: Option<Mono>,
+    /// When an `[engine]` that has not begun is given up.
+    patience: Mono,
+    reload_at: Option<Mono>,
+    timer: Timer,
+    stop: UnixStream,
+    hup: UnixStream,
+    watch: Option<Watch>,
+    asking: Vec<UnixStream>,
+    /// What was evicted while `[engine]` was away.
+    evicted: Vec<Prefix>,
+}
+
+fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    for number in numbers {
+        signal_hook::low_level::pipe::register(*number, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+impl Priv {
+    pub(super) fn new(
+        config: Config,
+        firewall: Box<dyn Firewall>,
+        control: UnixListener,
+        journal: OwnedFd,
+        user: Option<(u32, u32)>,
+    ) -> Result<Priv, ServeError> {
+        let system = |e: io::Error| ServeError::System(e.to_string());
+        let policy = Policy::new(config.services.clone(), own_addresses());
+        Ok(Priv {
+            watch: Watch::new(&config.clients_dir()),
+            config,
+            control,
+            journal,
+            user,
+            enforcer: Enforcer::new(firewall, policy),
+            names: BTreeMap::new(),
+            sockets: Vec::new(),
+            engine: None,
+            generation: 0,
+            restored: false,
+            failures: 0,
+            again: None,
+            patience: Mono(0),
+            reload_at: None,
+            timer: Timer::new().map_err(system)?,
+            stop: signals(&[SIGTERM, SIGINT]).map_err(system)?,
+            hup: signals(&[SIGHUP]).map_err(system)?,
+            asking: Vec::new(),
+            evicted: Vec::new(),
+        })
+    }
+
+    /// Runs until told to stop.
+    pub(super) fn run(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        if let Err(why) = self.begin(key, clients) {
+            // Whatever was there before: the ports are shut.
+            if !self.restored {
+                let _ = self.enforcer.sync(clock::now());
+            }
+            return Err(why);
+        }
+        loop {
+            let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
+            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins];
+            let next = due.into_iter().flatten().min();
+            self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
+            self.wait().map_err(|e| ServeError::System(format!("poll: {e}")))?;
+            if drained(&self.stop) {
+                self.farewell(clock::now());
+                return Ok(());
+            }
+            self.turn(clock::now())?;
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let mut fds = vec![
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.hup.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        if let Some(engine) = &self.engine {
+            let mut interest = PollFlags::POLLIN;
+            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
+            fds.push(PollFd::new(engine.channel.as_fd(), interest));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let fired = fds[3].any().unwrap_or(false);
+        if fired {
+            self.timer.fired();
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, now: Now) -> Result<(), ServeError> {
+        // What is overdue is shut before anything is opened.
+        self.enforcer.handle_timeout(now);
+        self.listen_to_engine(now)?;
+        self.look_after(now);
+        let changed = self.watch.as_mut().is_some_and(Watch::drain);
+        if changed && self.watch.as_ref().is_some_and(Watch::is_over) {
+            self.watch = Watch::new(&self.config.clients_dir());
+        }
+        if changed && self.reload_at.is_none() {
+            self.reload_at = Some(now.mono.plus(GATHER));
+        }
+        if self.reload_at.is_some_and(|at| at <= now.mono) {
+            self.reload_at = None;
+            self.reload_clients(now);
+        }
+        if drained(&self.hup) {
+            // Its errors are in the log; there is nobody else to tell.
+            let _ = self.reload(now);
+        }
+        while let Ok((stream, order)) = control::take(&self.control) {
+            self.obey(stream, &order, now);
+        }
+        if let Some(engine) = &mut self.engine {
+            let _ = engine.channel.flush();
+        }
+        Ok(())
+    }
+
+    /// Sends services, doors and clients, and takes them over as the policy that confirms.
+    fn configure(&mut self, key: ServerKey, clients: Clients, now: Now) {
+        let own = own_addresses();
+        let generation = self.generation;
+        let mut frames: Vec<Frame> = key.doors.into_iter().map(Frame::Door).collect();
+        frames.extend(self.config.services.iter().cloned().map(Frame::Service));
+        frames.extend(own.iter().copied().map(Frame::Own));
+        self.enforcer.policy.set_services(self.config.services.clone());
+        self.enforcer.policy.set_own(own);
+        let mut names = BTreeMap::new();
+        for (name, why) in clients.faulty {
+            match self.names.remove(&name) {
+                Some(id) => {
+                    log::error!("client={name} stays as it was: {why}");
+                    names.insert(name, id);
+                }
+                None => log::error!("client={name} is left out: {why}"),
+            }
+        }
+        for (name, loaded) in clients.sound {
+            let id = loaded.access.client;
+            // A file whose id has changed is another client.
+            if let Some(before) = self.names.remove(&name).filter(|before| *before != id) {
+                self.names.insert(format!("{name} (before)"), before);
+            }
+            self.enforcer.set_client(loaded.access.clone(), now);
+            frames.push(Frame::Client(loaded.access, loaded.key));
+            names.insert(name, id);
+        }
+        for Legacy { access, plain } in self.config.legacy.clone() {
+            self.names.remove(&access.name);
+            names.insert(access.name.clone(), access.client);
+            self.enforcer.set_client(access.clone(), now);
+            frames.push(Frame::Plain(access, plain));
+        }
+        for (name, id) in std::mem::take(&mut self.names) {
+            if !names.values().any(|kept| *kept == id) {
+                log::info!("client={name} is gone");
+                frames.extend(self.enforcer.remove_client(id, now).map(Frame::Closed));
+                frames.push(Frame::Remove(id));
+            }
+        }
+        frames.push(Frame::End);
+        self.names = names;
+        if let Some(engine) = &mut self.engine {
+            frames.iter().for_each(|f| engine.channel.push(f, generation, vec![]));
+        }
+    }
+
+    /// Everything that `[engine]` has said.
+    fn listen_to_engine(&mut self, now: Now) -> Result<(), ServeError> {
+        // Bounded, so that timers and control get their turn whatever comes.
+        for _ in 0..FRAMES {
+            let Some(engine) = &mut self.engine else { break };
+            match engine.channel.next() {
+                Ok(Some((frame, _))) => {
+                    if let Err(why) = self.handle_frame(frame, now)? {
+                        self.engine_lost(&why, now);
+                    }
+                }
+                Ok(None) => break,
+                Err(why) => self.engine_lost(&why, now),
+            }
+        }
+        // Before all leases are known the kernel is told nothing: then all at once.
+        if self.restored {
+            self.enforcer.apply(now);
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Now) -> Result<Result<(), Broken>, ServeError> {
+        match frame {
+            Frame::Grant(claim) if self.restored => {
+                if !self.enforcer.take(&claim, now)
+                    && claim.action == Action::Open
+                    && let Some(engine) = &mut self.engine
+                {
+                    // Its journal says that it was granted; a restart must not believe that.
+                    let closed = Claim { action: Action::Close, ..claim };
+                    engine.channel.push(&Frame::Closed(closed), self.generation, vec![]);
+                    // A sound [engine] reads what it is told.
+                    if engine.channel.waiting() > MOST_WAITING {
+                        return Ok(Err(Broken::Frame));
+                    }
+                }
+            }
+            Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
+            Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
+            Frame::Counters(counters) => self.tell_status(Some(&counters)),
+            Frame::Grant(_)
+            | Frame::Restore(_)
+            | Frame::Restored(_)
+            | Frame::Begin(_)
+            | Frame::Door(_)
+            | Frame::Service(_)
+            | Frame::Own(_)
+            | Frame::Client(..)
+            | Frame::Plain(..)
+            | Frame::Remove(_)
+            | Frame::End
+            | Frame::Listen(_)
+            | Frame::Closed(_)
+            | Frame::Ask
+            | Frame::Stop => return Ok(Err(Broken::Frame)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// Reads the files again. Whatever is wrong with them, what was good before stays.
+    fn reload(&mut self, now: Now) -> Result<(), String> {
+        let loaded = system::load(&self.config.path);
+        let (config, key, clients) = loaded.map_err(|e| {
+            log::error!("not reloaded, everything stays as it was: {e}");
+            e.to_string()
+        })?;
+        if config.listen != self.config.listen || config.server != self.config.server {
+            log::warn!("[server] or [[listen]] has changed: that takes a restart of the server");
+        }
+        let (listen, server) = (self.config.listen.clone(), self.config.server.clone());
+        let config = Config { listen, server, ..config };
+        if let Some((port, service)) = config.shut_out() {
+            let why = format!("[service.{service}] protects udp/{port}, where this server listens");
+            log::error!("not reloaded, everything stays as it was: {why}");
+            return Err(why);
+        }
+        let other = config.backend != self.config.backend;
+        if other || config.shield() != self.config.shield() {
+            self.enforcer.replace(&config, other, now).map_err(|e| {
+                log::error!("not reloaded: {e}");
+                e.to_string()
+            })?;
+        }
+        self.config = config;
+        self.hand_down(key, clients, now);
+        Ok(())
+    }
+
+    /// Reads the clients' files again. server.toml counts as it was: somebody may be in the middle
+    /// of editing it, and that must not keep a client from being revoked.
+    fn reload_clients(&mut self, now: Now) {
+        match system::keys(&self.config) {
+            Ok((key, clients)) => self.hand_down(key, clients, now),
+            Err(e) => log::error!("not reloaded, everything stays as it was: {e}"),
+        }
+    }
+
+    fn hand_down(&mut self, key: ServerKey, clients: Clients, now: Now) {
+        self.generation += 1;
+        if let Some(engine) = &mut self.engine {
+            let begin =
+                Begin { server: key.id, window: self.config.policy.window, become_user: self.user };
+            engine.channel.push(&Frame::Begin(begin), self.generation, vec![]);
+        }
+        self.configure(key, clients, now);
+        log::info!("reloaded: {} clients", self.names.len());
+    }
+}
+
+fn drained(mut stream: &UnixStream) -> bool {
+    let mut bytes = [0; 64];
+    let mut any = false;
+    while stream.read(&mut bytes).is_ok_and(|n| n > 0) {
+        any = true;
+    }
+    any
+}
+
+/// The addresses of this machine, which never hold a lease.
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let address = |a: nix::ifaddrs::InterfaceAddress| {
+        let storage = a.address?;
+        let v4 = storage.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
+    };
+    let mut own: Vec<IpAddr> = list.filter_map(address).collect();
+    own.sort_unstable();
+    own.dedup();
+    own.truncate(1_024);
+    own
+}

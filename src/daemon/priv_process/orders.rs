@@ -1,0 +1,84 @@
+//! Orders and questions over the control socket.
+
+use super::Priv;
+use crate::access::Prefix;
+use crate::daemon::control::{self, Order};
+use crate::daemon::frame::{ACCEPTED, COUNTERS, Frame};
+use crate::engine::Reject;
+use crate::time::Now;
+use serde_json::json;
+use std::os::unix::net::UnixStream;
+
+impl Priv {
+    pub(super) fn obey(&mut self, stream: UnixStream, order: &Order, now: Now) {
+        match order {
+            Order::Reload => {
+                let answer = match self.reload(now) {
+                    Ok(()) => json!({ "clients": self.names.len() }),
+                    Err(why) => json!({ "error": why }),
+                };
+                control::answer(&stream, &answer);
+            }
+            Order::Leases => control::answer(&stream, &self.enforcer.listing(now)),
+            Order::Evict(prefix) => {
+                let answer = json!({ "ended": self.evict(prefix, now) });
+                control::answer(&stream, &answer);
+                if !self.restored || self.engine.is_none() {
+                    self.evicted.push(*prefix);
+                }
+            }
+            Order::Status => match &mut self.engine {
+                Some(engine) if self.asking.len() < 16 => {
+                    engine.channel.push(&Frame::Ask, self.generation, vec![]);
+                    self.asking.push(stream);
+                }
+                Some(_) | None => control::answer(&stream, &self.status(None)),
+            },
+        }
+    }
+
+    fn evict(&mut self, prefix: &Prefix, now: Now) -> usize {
+        let claims = self.enforcer.evict(prefix, now);
+        if let Some(engine) = &mut self.engine {
+            for claim in &claims {
+                engine.channel.push(&Frame::Closed(*claim), self.generation, vec![]);
+            }
+        }
+        claims.len()
+    }
+
+    /// Evicts again what was evicted while `[engine]` was away: its journal has not heard of it.
+    pub(super) fn evict_again(&mut self, now: Now) {
+        for prefix in std::mem::take(&mut self.evicted) {
+            self.evict(&prefix, now);
+        }
+    }
+
+    fn status(&self, counters: Option<&[u64; COUNTERS]>) -> serde_json::Value {
+        let refused = counters.map(|c| {
+            let names = Reject::NAMES.iter().zip(&c[ACCEPTED.len()..]);
+            names.map(|(n, v)| (n.to_string(), json!(v))).collect::<serde_json::Map<_, _>>()
+        });
+        json!({
+            "ready": self.restored && self.engine.is_some(),
+            "healthy": self.enforcer.is_healthy(),
+            "firewall": self.enforcer.describe(),
+            "clients": self.names.len(),
+            "leases": self.enforcer.leases.leases().count(),
+            "accepted": counters.map(|c| c[..ACCEPTED.len()].iter().sum::<u64>()),
+            "accepted-by": counters.map(|c| {
+                let names = ACCEPTED.iter().zip(c);
+                names.map(|(n, v)| (n.to_string(), json!(v))).collect::<serde_json::Map<_, _>>()
+            }),
+            "refused": refused,
+        })
+    }
+
+    /// Answers all who have asked; without counters where `[engine]` is gone.
+    pub(super) fn tell_status(&mut self, counters: Option<&[u64; COUNTERS]>) {
+        let status = self.status(counters);
+        for stream in std::mem::take(&mut self.asking) {
+            control::answer(&stream, &status);
+        }
+    }
+}

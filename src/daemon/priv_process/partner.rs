@@ -1,0 +1,142 @@
+//! The life of `[engine]`: started, ready, lost, started again, told to end.
+
+use super::{FAREWELL, PATIENCE, PAUSE, Priv};
+use crate::daemon::channel::Broken;
+use crate::daemon::clients::Clients;
+use crate::daemon::clock;
+use crate::daemon::config::ServerKey;
+use crate::daemon::frame::{Begin, Frame};
+use crate::daemon::system::{self, ServeError};
+use crate::time::Now;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Priv {
+    /// Starts `[engine]` for the first time, and waits until it has said what it remembers.
+    pub(super) fn begin(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        self.start_engine(key, clients, clock::now()).map_err(ServeError::System)?;
+        while !self.restored {
+            let Some(engine) = &mut self.engine else {
+                let what = "[engine] ended at its start: its own line says why";
+                return Err(ServeError::System(what.into()));
+            };
+            let _ = engine.channel.flush();
+            let mut interest = PollFlags::POLLIN;
+            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
+            let mut fds = [
+                PollFd::new(engine.channel.as_fd(), interest),
+                PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            ];
+            let _ = poll(&mut fds, PollTimeout::from(1_000u16));
+            if fds[1].any().unwrap_or(false) {
+                return Err(ServeError::System("told to stop before it was ready".into()));
+            }
+            let now = clock::now();
+            self.listen_to_engine(now)?;
+            self.look_after(now);
+        }
+        Ok(())
+    }
+
+    /// Starts `[engine]` and gives it the configuration; it answers when it has read its journal.
+    fn start_engine(&mut self, key: ServerKey, clients: Clients, now: Now) -> Result<(), String> {
+        let mut engine = system::spawn().map_err(|e| format!("cannot start [engine]: {e}"))?;
+        self.generation += 1;
+        self.restored = false;
+        self.patience = now.mono.plus(PATIENCE);
+        let journal = self.journal.try_clone().map_err(|e| e.to_string())?;
+        let begin = Frame::Begin(Begin {
+            server: key.id,
+            window: self.config.policy.window,
+            become_user: self.user,
+        });
+        engine.channel.push(&begin, self.generation, vec![journal]);
+        self.engine = Some(engine);
+        self.configure(key, clients, now);
+        Ok(())
+    }
+
+    /// Starts `[engine]` again when it is time, and gives up one that does not begin.
+    pub(super) fn look_after(&mut self, now: Now) {
+        if !self.restored && self.engine.is_some() && self.patience <= now.mono {
+            self.engine_lost(&Broken::Silent, now);
+        }
+        if self.again.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.again = None;
+        // By the configuration that is in force: what server.toml says by now counts when it is
+        // reloaded.
+        let started = system::keys(&self.config)
+            .map_err(|e| e.to_string())
+            .and_then(|(key, clients)| self.start_engine(key, clients, now));
+        if let Err(why) = started {
+            log::error!("{why}");
+            self.engine_lost(&Broken::Gone, now);
+        }
+    }
+
+    /// The leases are known: shield first, listen afterwards.
+    pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
+        self.evict_again(now);
+        match self.enforcer.sync(now) {
+            Ok(()) => {}
+            // At the first start nothing is shut yet, so nobody may think that it is.
+            Err(why) if self.sockets.is_empty() => return Err(why.into()),
+            Err(why) => log::error!("firewall: {why}; trying again"),
+        }
+        if self.sockets.is_empty() {
+            let bound: Result<_, _> =
+                self.config.listen.iter().map(|l| system::bind(l.address)).collect();
+            self.sockets = bound?;
+        }
+        let copies: io::Result<Vec<OwnedFd>> =
+            self.sockets.iter().map(|s| s.as_fd().try_clone_to_owned()).collect();
+        let copies = copies.map_err(|e| ServeError::System(e.to_string()))?;
+        if let Some(engine) = &mut self.engine {
+            // At most 16, by the configuration.
+            let modes = self.config.listen.iter().map(|l| l.mode).collect();
+            engine.channel.push(&Frame::Listen(modes), self.generation, copies);
+        }
+        (self.restored, self.failures) = (true, 0);
+        let listen: Vec<String> =
+            self.config.listen.iter().map(|l| format!("udp {}", l.address)).collect();
+        log::info!(
+            "ready: {} clients, {} leases, {seen} packets remembered, listening on {}",
+            self.names.len(),
+            self.enforcer.leases.leases().count(),
+            listen.join(", "),
+        );
+        Ok(())
+    }
+
+    pub(super) fn engine_lost(&mut self, why: &Broken, now: Now) {
+        self.engine = None;
+        self.tell_status(None);
+        if !self.restored && self.sockets.is_empty() {
+            return;
+        }
+        let pause = PAUSE.1.min(PAUSE.0 << self.failures.min(10));
+        self.failures += 1;
+        self.again = Some(now.mono.plus(pause));
+        log::error!(
+            "[engine]: {why}; leases go on and end on time, nothing opens; starting it again in {pause} ms"
+        );
+    }
+
+    /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
+    pub(super) fn farewell(&mut self, now: Now) {
+        let Some(mut engine) = self.engine.take() else { return };
+        engine.channel.push(&Frame::Stop, self.generation, vec![]);
+        let _ = engine.channel.flush();
+        let deadline = now.mono.plus(FAREWELL);
+        while clock::now().mono < deadline {
+            if engine.child.try_wait().is_ok_and(|status| status.is_some()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        log::info!("stopped: the ports stay shut; `opensesame-spa uninstall` opens them");
+    }
+}

@@ -1,0 +1,199 @@
+//! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
+
+use super::config::{Backend, Config};
+use super::priv_process::Priv;
+use super::system::{ServeError, backend, load, system};
+use super::{clock, control};
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::libc;
+use nix::sys::stat::Mode;
+use nix::unistd::{User, geteuid};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a state directory may still be locked by a server that ends: ms.
+const PATIENCE: u64 = 2_000;
+
+/// What `serve` is told on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Say whether the files are sound, and end.
+    pub check: bool,
+}
+
+/// Runs the server in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start; nothing has been opened then.
+pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
+    let (config, key, clients) = load(path)?;
+    if options.check {
+        return match clients.faulty.into_iter().next() {
+            Some((_, why)) => Err(why.into()),
+            None => Ok(()),
+        };
+    }
+    super::log::start("priv");
+    for legacy in &config.legacy {
+        log::warn!(
+            "{} is on: whoever sees one of its datagrams can open its ports from his own address",
+            legacy.access.name
+        );
+    }
+    let user = engine_user(&config.server.user)?;
+    let state = state_dir(&config.server.state_dir, user)?;
+    let journal = state.try_clone().map_err(system("state directory"))?.into();
+    let control = control::listen(&config.server.control).map_err(|e| {
+        match e.kind() == io::ErrorKind::AddrInUse {
+            true => {
+                ServeError::System("a server with this control socket is already running".into())
+            }
+            false => system(format!("control socket {}", config.server.control.display()))(e),
+        }
+    })?;
+    let control_path = config.server.control.clone();
+    let run = || {
+        let mut firewall = backend(config.backend, &config.shield())?;
+        log::info!("firewall: {}", firewall.describe());
+        // Whatever goes wrong from here on, the ports are shut. Rules that are there already hold
+        // leases that may live: they are brought in step when [engine] has read its journal.
+        if !firewall.is_up()? {
+            firewall.sync(&[], clock::now())?;
+        }
+        Priv::new(config, firewall, control, journal, user)?.run(key, clients)
+    };
+    let outcome = run();
+    let _ = std::fs::remove_file(control_path);
+    outcome
+}
+
+/// Loads the closed state and ends: for boot, before the network is up.
+///
+/// # Errors
+/// When the shield could not be put up.
+pub fn shield_only(path: &Path) -> Result<(), ServeError> {
+    super::log::start("priv");
+    let config = Config::load(path)?;
+    if UnixStream::connect(&config.server.control).is_ok() {
+        let what = "a server is running here: its shield is up, and its leases would be lost";
+        return Err(ServeError::System(what.into()));
+    }
+    let mut firewall = backend(config.backend, &config.shield())?;
+    firewall.sync(&[], clock::now())?;
+    log::info!("shielded: {}", firewall.describe());
+    Ok(())
+}
+
+/// Removes our rules from the kernel, nothing else.
+///
+/// # Errors
+/// When they could not be removed.
+pub fn uninstall(path: &Path) -> Result<(), ServeError> {
+    super::log::start("priv");
+    let config = Config::load(path)?;
+    if UnixStream::connect(&config.server.control).is_ok() {
+        let what = "a server is running here and would put the rules back: stop it first";
+        return Err(ServeError::System(what.into()));
+    }
+    backend(config.backend, &config.shield())?.uninstall()?;
+    // Rules of a backend that was configured before would keep the ports shut.
+    for other in [Backend::Nftables, Backend::Iptables] {
+        let Ok(mut firewall) = backend(other, &config.shield()) else { continue };
+        if other != config.backend && firewall.is_up().unwrap_or(false) {
+            firewall.uninstall()?;
+        }
+    }
+    Ok(())
+}
+
+/// User and group that `[engine]` becomes; none where there is only one user to be.
+fn engine_user(name: &str) -> Result<Option<(u32, u32)>, ServeError> {
+    if !geteuid().is_root() || is_only_user() {
+        return Ok(None);
+    }
+    let find = |name: &str| User::from_name(name).ok().flatten();
+    let user = match find(name) {
+        Some(user) => user,
+        None => {
+            log::warn!("no user `{name}` here: [engine] becomes `nobody`, which others may share");
+            find("nobody").ok_or_else(|| {
+                ServeError::System(format!(
+                    "neither `{name}` nor `nobody` exists: add a system user"
+                ))
+            })?
+        }
+    };
+    match user.uid.is_root() {
+        true => Err(ServeError::System("[server] user: root is no user to become".into())),
+        false => Ok(Some((user.uid.as_raw(), user.gid.as_raw()))),
+    }
+}
+
+/// In a user namespace that maps one id there is nobody else to become.
+#[cfg(target_os = "linux")]
+fn is_only_user() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        let mut lines = map.lines();
+        let one = lines.next().is_some_and(|l| l.split_whitespace().nth(2) == Some("1"));
+        one && lines.next().is_none()
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_only_user() -> bool {
+    false
+}
+
+/// Makes the state directory, gives it and the journal to `[engine]`'s user, and locks it: two
+/// servers with one state would accept one packet twice.
+fn state_dir(path: &Path, user: Option<(u32, u32)>) -> Result<Flock<File>, ServeError> {
+    let wrong = |e| system(format!("state directory {}", path.display()))(e);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
+    let dir = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(wrong)?;
+    if let Some((uid, gid)) = user {
+        give(&dir, uid, gid).map_err(wrong)?;
+        for entry in std::fs::read_dir(path).map_err(wrong)? {
+            let name = entry.map_err(wrong)?.file_name();
+            if name.as_encoded_bytes().starts_with(b"journal-") {
+                // The directory is not root's: nothing but the file itself is trusted.
+                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+                let file = openat(&dir, name.as_os_str(), flags | OFlag::O_CLOEXEC, Mode::empty());
+                // What cannot be opened so is no journal of ours; [engine] says so if it needs it.
+                if let Ok(file) = file {
+                    give(&File::from(file), uid, gid).map_err(wrong)?;
+                }
+            }
+        }
+    }
+    // A server that was killed a moment ago may not be gone quite yet.
+    let end = clock::now().mono.plus(PATIENCE);
+    let mut dir = dir;
+    loop {
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, _)) if clock::now().mono < end => dir = back,
+            Err((_, e)) => {
+                let what = format!("{}: another server uses this state: {e}", path.display());
+                return Err(ServeError::System(what));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Gives a directory, or a regular file that has no other name, to that user.
+fn give(file: &File, uid: u32, gid: u32) -> io::Result<()> {
+    let meta = file.metadata()?;
+    if meta.uid() == uid || !(meta.is_dir() || meta.is_file() && meta.nlink() == 1) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(uid), Some(gid))
+}

@@ -1,0 +1,127 @@
+//! A record as 128 bytes on disk.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32C of bytes 4..128 |
+//! | 4 | 1 | format version |
+//! | 5 | 1 | kind |
+//! | 6 | 2 | zero |
+//! | 8 | 8 | sequence: one more than the record before it, across segments |
+//! | 16 | 112 | what the kind says, zeros behind it |
+//!
+//! All integers are big-endian. A slot of zeros was never written.
+
+use crate::access::{Action, ClientId};
+use crate::daemon::claim::{CLAIM, decode_claim, encode_claim, take};
+use crate::engine::Record;
+use crate::time::{Mono, Unix};
+
+/// The size of a record.
+pub const SLOT: usize = 128;
+const VERSION: u8 = 1;
+const PAYLOAD: usize = 16;
+/// What a slot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slot {
+    /// Nothing was ever written here.
+    Empty,
+    /// Torn or damaged.
+    Damaged,
+    /// A sound record of a kind or version that this program does not know: bytes 4 and 5.
+    Unknown(u8, u8),
+    /// A record and its sequence number.
+    Valid(u64, Record),
+}
+
+/// The bytes of a record.
+#[must_use]
+pub fn encode(record: &Record, sequence: u64) -> [u8; SLOT] {
+    let mut out = [0; SLOT];
+    let payload = &mut out[PAYLOAD..];
+    let kind = match record {
+        Record::Boot { id, started, whole, more } => {
+            payload[..16].copy_from_slice(id);
+            payload[16..24].copy_from_slice(&started.0.to_be_bytes());
+            payload[24] = u8::from(*whole);
+            payload[28..32].copy_from_slice(&more.to_be_bytes());
+            1
+        }
+        Record::Clean => 2,
+        Record::Horizon(time) => {
+            payload[..8].copy_from_slice(&time.0.to_be_bytes());
+            3
+        }
+        Record::Floor(time) => {
+            payload[..8].copy_from_slice(&time.0.to_be_bytes());
+            4
+        }
+        Record::Seen { client, time, proof } => {
+            payload[..8].copy_from_slice(&client.0);
+            payload[8..16].copy_from_slice(&time.0.to_be_bytes());
+            payload[16..32].copy_from_slice(proof);
+            5
+        }
+        Record::Granted(claim) => {
+            payload[..CLAIM].copy_from_slice(&encode_claim(claim));
+            6
+        }
+        Record::Closed(claim) => {
+            payload[..CLAIM].copy_from_slice(&encode_claim(claim));
+            7
+        }
+        Record::Used { client, count } => {
+            payload[..8].copy_from_slice(&client.0);
+            payload[8..12].copy_from_slice(&count.to_be_bytes());
+            8
+        }
+    };
+    out[4] = VERSION;
+    out[5] = kind;
+    out[8..16].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&out[4..]);
+    out[..4].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+/// The meaning of a slot.
+#[must_use]
+pub fn decode(slot: &[u8; SLOT]) -> Slot {
+    if slot.iter().all(|b| *b == 0) {
+        return Slot::Empty;
+    }
+    if crc32c::crc32c(&slot[4..]).to_be_bytes() != slot[..4] {
+        return Slot::Damaged;
+    }
+    let unknown = Slot::Unknown(slot[4], slot[5]);
+    let payload = &slot[PAYLOAD..];
+    let client = ClientId(take(payload, 0));
+    let record = match (slot[4], slot[5]) {
+        (VERSION, 1) => Record::Boot {
+            id: take(payload, 0),
+            started: Mono(u64::from_be_bytes(take(payload, 16))),
+            whole: payload[24] == 1,
+            more: u32::from_be_bytes(take(payload, 28)),
+        },
+        (VERSION, 2) => Record::Clean,
+        (VERSION, 3) => Record::Horizon(Unix(u64::from_be_bytes(take(payload, 0)))),
+        (VERSION, 4) => Record::Floor(Unix(u64::from_be_bytes(take(payload, 0)))),
+        (VERSION, 5) => Record::Seen {
+            client,
+            time: Unix(u64::from_be_bytes(take(payload, 8))),
+            proof: take(payload, 16),
+        },
+        (VERSION, kind @ (6 | 7)) => match decode_claim(&take(payload, 0)) {
+            Some(claim) if kind == 6 && claim.action == Action::Open => Record::Granted(claim),
+            Some(claim) if kind == 7 && claim.action == Action::Close => Record::Closed(claim),
+            Some(_) | None => return unknown,
+        },
+        (VERSION, 8) => Record::Used { client, count: u32::from_be_bytes(take(payload, 8)) },
+        _ => return unknown,
+    };
+    let sequence = u64::from_be_bytes(take(slot, 8));
+    // A record has one encoding; anything else with a good sum was written by something else.
+    match encode(&record, sequence) == *slot {
+        true => Slot::Valid(sequence, record),
+        false => unknown,
+    }
+}

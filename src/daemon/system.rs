@@ -1,0 +1,168 @@
+//! What `serve` and `[priv]` take from the system: files, packet filter, sockets, the other process.
+
+use super::channel::Channel;
+use super::clients::Clients;
+use super::config::{Backend, Config, ConfigError, ServerKey};
+use crate::firewall::{self, DryRun, Firewall, Shield};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Why there is no server, and what to do.
+#[derive(Debug)]
+pub enum ServeError {
+    /// A file.
+    Config(ConfigError),
+    /// The packet filter.
+    Firewall(firewall::Error),
+    /// Anything else of the system: what was tried, and why it failed.
+    System(String),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Config(e) => write!(f, "{e}"),
+            ServeError::Firewall(e) => write!(f, "firewall: {e}"),
+            ServeError::System(e) => f.write_str(e),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServeError::Config(e) => Some(e),
+            ServeError::Firewall(e) => Some(e),
+            ServeError::System(_) => None,
+        }
+    }
+}
+
+impl From<ConfigError> for ServeError {
+    fn from(e: ConfigError) -> ServeError {
+        ServeError::Config(e)
+    }
+}
+
+impl From<firewall::Error> for ServeError {
+    fn from(e: firewall::Error) -> ServeError {
+        ServeError::Firewall(e)
+    }
+}
+
+pub(super) fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> ServeError {
+    move |e| ServeError::System(format!("{what}: {e}"))
+}
+
+/// The backend that the configuration names.
+pub(super) fn backend(
+    kind: Backend,
+    shield: &Shield,
+) -> Result<Box<dyn Firewall>, firewall::Error> {
+    match kind {
+        #[cfg(target_os = "linux")]
+        Backend::Nftables => Ok(Box::new(firewall::Nftables::new(shield)?)),
+        #[cfg(target_os = "linux")]
+        Backend::Iptables => Ok(Box::new(firewall::Iptables::new(shield)?)),
+        #[cfg(not(target_os = "linux"))]
+        Backend::Nftables | Backend::Iptables => {
+            Err(firewall::Error::Missing(format!("{kind} is Linux's: choose another backend")))
+        }
+        Backend::Pf => {
+            Err(firewall::Error::Missing("the pf backend: this version has none".into()))
+        }
+        Backend::DryRun => Ok(Box::new(DryRun::new(shield))),
+    }
+}
+
+/// The files, read and checked together.
+pub(super) fn load(path: &Path) -> Result<(Config, ServerKey, Clients), ServeError> {
+    let config = Config::load(path)?;
+    let (key, clients) = keys(&config)?;
+    Ok((config, key, clients))
+}
+
+/// The files with keys, checked against a configuration.
+pub(super) fn keys(config: &Config) -> Result<(ServerKey, Clients), ServeError> {
+    let key = ServerKey::load(&config.key_path())?;
+    if key.is_published() && !config.server.allow_test_keys {
+        let what = "holds a published test key: make a new one with `opensesame-spa init`";
+        return Err(ConfigError::new(&config.key_path(), what).into());
+    }
+    let clients = Clients::load(config, &key)?;
+    Ok((key, clients))
+}
+
+/// A UDP socket on that address; an IPv6 wildcard takes IPv4 as well.
+pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
+    let wrong = |e: io::Error| {
+        let hint = match e.kind() == io::ErrorKind::AddrInUse {
+            true => "; another program has it: `ss -ulpn` says which",
+            false => "",
+        };
+        ServeError::System(format!("cannot listen on udp {address}: {e}{hint}"))
+    };
+    let make = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        // An address that comes later (DHCP) is no reason to stay down.
+        #[cfg(target_os = "linux")]
+        match address.is_ipv6() {
+            true => socket.set_freebind_v6(true)?,
+            false => socket.set_freebind_v4(true)?,
+        }
+        socket.set_nonblocking(true)?;
+        // As much room as the system gives: what waits there is not lost.
+        let _ = socket.set_recv_buffer_size(4 << 20);
+        socket.bind(&address.into())?;
+        Ok(UdpSocket::from(socket))
+    };
+    make().map_err(wrong)
+}
+
+/// The other process; it dies with this value.
+pub(super) struct Partner {
+    pub(super) child: Child,
+    pub(super) channel: Channel,
+}
+
+impl Drop for Partner {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `[engine]`: this program once more, with a socket as its stdin and an empty environment.
+pub(super) fn spawn() -> io::Result<Partner> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let program = if cfg!(target_os = "linux") {
+        // The program that runs, even if the file has been replaced since.
+        Path::new("/proc/self/exe").to_path_buf()
+    } else {
+        std::env::current_exe()?
+    };
+    let mut command = Command::new(program);
+    command
+        .arg0("opensesame-spa")
+        .arg("engine-process")
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null());
+    for name in ["OPENSESAME_LOG", "JOURNAL_STREAM"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let child = command.spawn()?;
+    Ok(Partner { child, channel: Channel::new(ours, false)? })
+}

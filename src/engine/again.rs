@@ -1,0 +1,80 @@
+//! Proofs that can be repeated: no replay cache can tell the first copy from the next, so they are
+//! limited to the sender's own address, to their own ports, and in number.
+
+use super::auth::{Plain, Repeatable};
+use super::{Command, Engine, Record, Reject};
+use crate::access::{Access, Grant, Request, Services};
+use crate::time::{Mono, Now};
+use std::net::IpAddr;
+
+/// The most of them in a second: each one costs a record.
+const MOST: u32 = 200;
+
+/// How many there were in the present second.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    second: u64,
+    count: u32,
+}
+
+impl Pace {
+    fn pass(&mut self, now: Mono) -> bool {
+        let second = now.0 / 1_000;
+        if second != self.second {
+            *self = Pace { second, count: 0 };
+        }
+        self.count += 1;
+        self.count <= MOST
+    }
+
+    /// Whether this is the first one of its second.
+    fn is_new(&self) -> bool {
+        self.count == 1
+    }
+}
+
+impl Engine {
+    pub(super) fn repeat(
+        &mut self,
+        proof: &Repeatable,
+        from: IpAddr,
+        now: Now,
+    ) -> Result<Grant, Reject> {
+        if self.broken {
+            return Err(Reject::NoRecord);
+        }
+        if !self.pace.pass(now.mono) {
+            return Err(Reject::Busy);
+        }
+        // Without sealed packets nothing else would forget what is over.
+        if self.pace.is_new() {
+            self.ledger.forget(now, self.cache.oldest(now));
+        }
+        let request = Request {
+            action: proof.action(),
+            reply: false,
+            replace: false,
+            source: true,
+            v4: None,
+            v6: None,
+            services: Services::EMPTY,
+            time: now.unix,
+            ttl: 0,
+        };
+        let grant = self.policy.decide(proof.client(), proof.assurance(), &request, from, now)?;
+        self.commands.push_back(Command::Record(Record::of(grant.claim())));
+        self.commands.push_back(Command::Grant(grant));
+        Ok(grant)
+    }
+
+    /// The plain key, with its access entry; none: such packets are strangers'.
+    pub fn set_plain(&mut self, plain: Option<(Access, Plain)>) {
+        if let Some(before) = self.plain.take() {
+            self.policy.remove_client(before.client);
+        }
+        if let Some((access, plain)) = plain {
+            self.policy.set_client(access);
+            self.plain = Some(plain);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Ways to prove who you are: one file for each.
+
+mod plain;
+mod spa;
+
+pub use plain::Plain;
+
+use super::{Refusal, Reject};
+use crate::access::{Access, Action, Assurance, ClientId, Request};
+use crate::crypto::{ClientKey, ClientKeys, Door, ServerId};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// What a listener takes: one mode each, nothing is guessed from the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// This program's own sealed packets.
+    Spa,
+    /// A fixed text.
+    Plain,
+}
+
+/// Somebody sent bytes; nothing about them is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The datagram.
+    pub bytes: &'a [u8],
+    /// Where it says that it comes from.
+    pub from: IpAddr,
+    /// What the listener takes.
+    pub mode: Mode,
+}
+
+/// A client as the engine knows it: its access entry and its keys.
+#[derive(Debug)]
+pub struct Client {
+    access: Access,
+    keys: ClientKeys,
+}
+
+impl Client {
+    /// Derives the client's keys.
+    #[must_use]
+    pub fn new(access: Access, server: ServerId, key: &ClientKey) -> Client {
+        let keys = ClientKeys::derive(server, key, access.client.0);
+        Client { access, keys }
+    }
+
+    /// Its access entry.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+}
+
+/// The sender holds the key: made by the children of this room alone.
+#[derive(Debug)]
+pub(in crate::engine) struct Authenticated {
+    client: ClientId,
+    request: Request,
+    assurance: Assurance,
+    proof: [u8; 16],
+}
+
+impl Authenticated {
+    /// Who sent it.
+    pub(in crate::engine) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// What he asks for.
+    pub(in crate::engine) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// How well he proved it.
+    pub(in crate::engine) fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+
+    /// What must never be accepted from him again.
+    pub(in crate::engine) fn proof(&self) -> [u8; 16] {
+        self.proof
+    }
+}
+
+/// A proof that can be repeated, and so proves little: made by the children of this room alone.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Repeatable {
+    client: ClientId,
+    action: Action,
+    assurance: Assurance,
+}
+
+impl Repeatable {
+    pub(in crate::engine) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    pub(in crate::engine) fn action(&self) -> Action {
+        self.action
+    }
+
+    pub(in crate::engine) fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+}
+
+/// What a datagram proves.
+#[derive(Debug)]
+pub(in crate::engine) enum Proof {
+    /// Made for this one time; the replay cache decides.
+    Once(Authenticated),
+    /// The same as ever.
+    Again(Repeatable),
+}
+
+/// Checks the proof that the listener's mode asks for.
+pub(super) fn authenticate(
+    arrival: &Arrival<'_>,
+    plain: Option<&Plain>,
+    server: ServerId,
+    doors: &[Door],
+    clients: &HashMap<ClientId, Client>,
+) -> Result<Proof, Refusal> {
+    match arrival.mode {
+        Mode::Spa => spa::authenticate(arrival.bytes, server, doors, clients).map(Proof::Once),
+        Mode::Plain => {
+            let proof = plain.and_then(|p| plain::authenticate(arrival.bytes, p));
+            proof.map(Proof::Again).ok_or_else(|| Reject::Unauthentic.into())
+        }
+    }
+}
+
+impl From<Reject> for Refusal {
+    fn from(reason: Reject) -> Refusal {
+        Refusal { reason, client: None }
+    }
+}

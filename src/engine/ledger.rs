@@ -1,0 +1,158 @@
+//! What has been granted and may still be alive, and how often a credential has been used: what a
+//! new segment of the journal has to repeat.
+
+use super::{Record, Reject};
+use crate::access::{Access, Action, Claim, ClientId, Denied, Prefix, Services};
+use crate::time::{Now, Unix};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Client, addresses, services, replace, action.
+type Key = (ClientId, [Option<Prefix>; 2], Services, bool, bool);
+
+/// What was said about leases, in the order in which it was said; what a later word makes
+/// meaningless is left out.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    said: u64,
+    latest: BTreeMap<Key, u64>,
+    claims: BTreeMap<u64, Claim>,
+    /// The last word of each client that ended leases.
+    ended: BTreeMap<ClientId, u64>,
+    uses: BTreeMap<ClientId, u32>,
+}
+
+fn key(claim: &Claim, action: Action, replace: bool) -> Key {
+    (claim.client, claim.addresses, claim.services, replace, action == Action::Open)
+}
+
+/// Whether it ends leases of the same client.
+fn ends(claim: &Claim) -> bool {
+    claim.action == Action::Close || claim.replace
+}
+
+impl Ledger {
+    /// Remembers a grant or the end of one.
+    pub(super) fn note(&mut self, mut claim: Claim) {
+        let own = key(&claim, claim.action, claim.replace);
+        match claim.action {
+            Action::Open => self.extend(&own, &mut claim),
+            Action::Close => self.end(&own, &mut claim),
+        }
+        self.said += 1;
+        if ends(&claim) {
+            self.ended.insert(claim.client, self.said);
+        }
+        self.latest.insert(own, self.said);
+        self.claims.insert(self.said, claim);
+    }
+
+    /// A close ends what the same words opened, and stands for what they closed: also for a later
+    /// date, which comes first if packets overtake each other.
+    fn end(&mut self, own: &Key, claim: &mut Claim) {
+        if let Some(old) = self.find(own) {
+            claim.time = claim.time.max(old.time);
+        }
+        self.drop(own);
+        self.drop(&key(claim, Action::Open, claim.replace));
+        if claim.replace {
+            self.drop(&key(claim, Action::Open, false));
+            // One of fewer addresses and a later date says something else.
+            let here = key(claim, Action::Close, false);
+            if self.find(&here).is_some_and(|old| old.time <= claim.time) {
+                self.drop(&here);
+            }
+        }
+    }
+
+    /// An open never shortens a lease: it takes over how long the same words said before, unless
+    /// leases were ended in between. The later date counts in any case.
+    fn extend(&mut self, own: &Key, claim: &mut Claim) {
+        let Some(before) = self.latest.get(own).copied() else { return };
+        let Some(old) = self.claims.get(&before) else { return };
+        let ended = self.ended.get(&claim.client).is_some_and(|n| *n > before);
+        claim.time = claim.time.max(old.time);
+        if !ended {
+            claim.until = claim.until.max(old.until);
+        }
+        if claim.until >= old.until {
+            self.drop(own);
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<&Claim> {
+        self.latest.get(key).and_then(|said| self.claims.get(said))
+    }
+
+    fn drop(&mut self, key: &Key) {
+        if let Some(claim) = self.latest.remove(key) {
+            self.claims.remove(&claim);
+        }
+    }
+
+    /// Counts one use of a metered credential.
+    pub(super) fn use_once(&mut self, client: ClientId) -> Record {
+        let count = self.uses.entry(client).or_default();
+        *count = count.saturating_add(1);
+        Record::Used { client, count: *count }
+    }
+
+    /// Takes back what the journal says.
+    pub(super) fn restore_uses(&mut self, client: ClientId, count: u32) {
+        let have = self.uses.entry(client).or_default();
+        *have = (*have).max(count);
+    }
+
+    /// Whether the credential is good for the use that was just counted.
+    pub(super) fn check_uses(&self, access: &Access) -> Result<(), Reject> {
+        match access.uses {
+            Some(most) if self.used(access) > most => Err(Denied::UsedUp.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the credential is good for one more use.
+    pub(super) fn check_left(&self, access: &Access) -> Result<(), Reject> {
+        match access.uses {
+            Some(most) if self.used(access) >= most => Err(Denied::UsedUp.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn used(&self, access: &Access) -> u32 {
+        self.uses.get(&access.client).copied().unwrap_or(0)
+    }
+
+    /// Forgets claims that are over. One that ended leases stays until the leases that it may have
+    /// ended are over by themselves, and every one as long as a packet that old could still come.
+    pub(super) fn forget(&mut self, now: Now, oldest: Unix) {
+        let mut alive = BTreeSet::new();
+        let Ledger { latest, claims, ended, .. } = self;
+        claims.retain(|said, claim| {
+            let runs = claim.until > now.mono && claim.action == Action::Open;
+            let stays =
+                runs || claim.time >= oldest || ends(claim) && alive.contains(&claim.client);
+            if runs {
+                alive.insert(claim.client);
+            }
+            if !stays {
+                let key = key(claim, claim.action, claim.replace);
+                if latest.get(&key) == Some(said) {
+                    latest.remove(&key);
+                }
+            }
+            stays
+        });
+        ended.retain(|_, said| claims.contains_key(said));
+    }
+
+    /// All claims in the order in which they were made.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.values()
+    }
+
+    /// What a new segment repeats.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        let uses = self.uses.iter().map(|(c, n)| Record::Used { client: *c, count: *n });
+        uses.chain(self.claims.values().map(Record::of))
+    }
+}

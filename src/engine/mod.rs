@@ -1,0 +1,320 @@
+//! Decides: arrivals in, commands out; pure.
+//!
+//! Bytes and time are arguments, files and sockets are somebody else's. What the caller has to do
+//! comes out of [`Engine::poll_command`] in the order in which it has to be done: a record before
+//! the grant that stands on it, and no record, no grant.
+#![forbid(unsafe_code)]
+
+mod again;
+mod auth;
+mod ledger;
+mod order;
+mod record;
+mod reject;
+mod replay;
+mod start;
+
+pub use auth::{Arrival, Client, Mode, Plain};
+pub use record::Record;
+pub use reject::{Refusal, Reject};
+pub use replay::{LEAD, MOST_CLIENT, MOST_TOTAL, Window};
+#[cfg(test)]
+pub(crate) use replay::{LEFT_OUT, Rule};
+pub use start::{History, Setup};
+
+use crate::access::{Action, Claim, ClientId, Grant, Policy, Request, canonical};
+use crate::crypto::{Door, ServerId};
+use crate::time::{Now, Unix};
+use again::Pace;
+use auth::{Authenticated, Proof};
+use ledger::Ledger;
+use order::Order;
+use replay::{Cache, Fresh};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// The most packets that wait for the disk at one time; more are refused as busy. One client alone
+/// cannot fill it.
+const MOST_WAITING: usize = 4 * MOST_CLIENT as usize;
+
+/// What the caller has to do, in this order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Append to the journal; if that fails, nothing that follows in this turn may be done, and
+    /// [`Engine::handle_store_failed`] must hear of it.
+    Record(Record),
+    /// Make all records so far durable, and report with [`Engine::handle_synced`].
+    Sync(u64),
+    /// Tell the process that holds the firewall.
+    Grant(Grant),
+    /// A lease, or the end of one, that the journal remembers from before a restart; what is over
+    /// already stands there for the leases that it replaced.
+    Restore(Claim),
+}
+
+/// A packet that has been admitted and waits until its record is on disk.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    from: IpAddr,
+    fresh: Fresh,
+}
+
+/// What has become of a packet that waited, and where it came from.
+pub type Answer = (IpAddr, Result<Grant, Refusal>);
+
+/// A sync that was asked for and has not been reported yet.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    ticket: u64,
+    horizon: Unix,
+}
+
+/// The whole decision, from bytes to grants.
+#[derive(Debug)]
+pub struct Engine {
+    server: ServerId,
+    doors: Vec<Door>,
+    clients: HashMap<ClientId, Client>,
+    plain: Option<Plain>,
+    pace: Pace,
+    policy: Policy,
+    cache: Cache,
+    order: Order,
+    ledger: Ledger,
+    waiting: VecDeque<Waiting>,
+    in_flight: Option<InFlight>,
+    ticket: u64,
+    want_horizon: bool,
+    broken: bool,
+    commands: VecDeque<Command>,
+}
+
+impl Engine {
+    /// Takes one datagram; what becomes of it at once is the answer, and a packet that has to
+    /// wait for the disk is `Ok(None)`.
+    ///
+    /// # Errors
+    /// Why it was refused, and whose it was if that is proven.
+    pub fn handle_arrival(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Now,
+    ) -> Result<Option<Grant>, Refusal> {
+        let from = canonical(arrival.from);
+        let plain = self.plain.as_ref();
+        let proof = auth::authenticate(arrival, plain, self.server, &self.doors, &self.clients)?;
+        let (client, outcome) = match proof {
+            Proof::Once(sealed) => (sealed.client(), self.admit(sealed, from, now)),
+            Proof::Again(proof) => (proof.client(), self.repeat(&proof, from, now).map(Some)),
+        };
+        outcome.map_err(|reason| Refusal { reason, client: Some(client) })
+    }
+
+    fn admit(
+        &mut self,
+        authenticated: Authenticated,
+        from: IpAddr,
+        now: Now,
+    ) -> Result<Option<Grant>, Reject> {
+        if self.broken {
+            return Err(Reject::NoRecord);
+        }
+        self.forget(now);
+        if self.waiting.len() >= MOST_WAITING {
+            return Err(Reject::Busy);
+        }
+        let fresh = self.cache.admit(authenticated, from, now)?;
+        let access = self.policy.client(fresh.client()).filter(|a| a.uses.is_some());
+        let metered = access.filter(|_| fresh.request().action == Action::Open);
+        self.commands.push_back(Command::Record(fresh.record()));
+        self.want_horizon |= self.cache.is_near_horizon(fresh.request().time);
+        // A use that is counted must not come back with a power loss: its record is waited for.
+        let counted = metered.is_some();
+        if let Some(access) = metered {
+            self.ledger.check_left(access)?;
+            self.policy.decide(fresh.client(), fresh.assurance(), fresh.request(), from, now)?;
+            let used = self.ledger.use_once(fresh.client());
+            self.commands.push_back(Command::Record(used));
+        }
+        if fresh.must_wait() || counted {
+            let covered = |f: &InFlight| !counted && fresh.request().time <= f.horizon;
+            let ticket = match self.in_flight.filter(covered) {
+                Some(in_flight) => in_flight.ticket,
+                None => self.ticket + 1,
+            };
+            self.waiting.push_back(Waiting { ticket, from, fresh });
+            return Ok(None);
+        }
+        self.decide(&fresh, from, now).map(Some)
+    }
+
+    /// Ends a turn: asks for the sync that the packets of this turn need.
+    pub fn handle_turn(&mut self, now: Now) {
+        if self.broken || self.in_flight.is_some() {
+            return;
+        }
+        let waits = self.waiting.iter().any(|w| w.ticket > self.ticket);
+        if waits || self.want_horizon {
+            self.ticket += 1;
+            let horizon = self.cache.promise(now.unix.plus(LEAD));
+            self.in_flight = Some(InFlight { ticket: self.ticket, horizon });
+            self.want_horizon = false;
+            self.commands.push_back(Command::Record(Record::Horizon(horizon)));
+            self.commands.push_back(Command::Sync(self.ticket));
+        }
+    }
+
+    /// The records up to that ticket are durable: what waited for them goes on. The answers are
+    /// those that [`Engine::handle_arrival`] could not give at once, each with the packet's source.
+    pub fn handle_synced(&mut self, ticket: u64, now: Now) -> Vec<Answer> {
+        let Some(done) = self.in_flight.take_if(|f| f.ticket == ticket) else { return Vec::new() };
+        self.cache.raise_horizon(done.horizon);
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (ready, later): (VecDeque<_>, _) = waiting.partition(|w| w.ticket <= ticket);
+        self.waiting = later;
+        let mut answers = Vec::new();
+        for w in ready {
+            let client = Some(w.fresh.client());
+            let answer = self.decide(&w.fresh, w.from, now);
+            answers.push((w.from, answer.map_err(|reason| Refusal { reason, client })));
+        }
+        answers
+    }
+
+    /// A write or a sync has failed: whatever was not told to the firewall yet is refused, and so
+    /// is everything else until [`Engine::handle_store_mended`]. Returns how many packets that
+    /// costs.
+    pub fn handle_store_failed(&mut self) -> usize {
+        self.broken = true;
+        self.in_flight = None;
+        let grant = |c: &&Command| matches!(c, Command::Grant(_));
+        let lost = self.waiting.len() + self.commands.iter().filter(grant).count();
+        self.waiting.clear();
+        // What is remembered stands on records that are there already.
+        self.commands.retain(|c| matches!(c, Command::Restore(_)));
+        lost
+    }
+
+    /// All that the engine remembers is on disk again, see [`Engine::snapshot`].
+    pub fn handle_store_mended(&mut self) {
+        self.broken = false;
+    }
+
+    /// Whether a new, whole segment has to be written before anything is received: see
+    /// [`Engine::snapshot`] and [`Engine::handle_store_mended`].
+    #[must_use]
+    pub fn wants_segment(&self) -> bool {
+        self.broken
+    }
+
+    /// What has to be done next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// Adds a client or replaces it; what it has been granted stays.
+    pub fn set_client(&mut self, client: Client) {
+        self.policy.set_client(client.access().clone());
+        self.clients.insert(client.access().client, client);
+    }
+
+    /// Takes a client away; its packets are strangers' from now on.
+    pub fn remove_client(&mut self, client: ClientId) {
+        self.policy.remove_client(client);
+        self.clients.remove(&client);
+    }
+
+    /// The policy that decides.
+    pub fn policy(&mut self) -> &mut Policy {
+        &mut self.policy
+    }
+
+    /// The door keys that admit, the current one first; a third and later ones admit nobody.
+    pub fn set_doors(&mut self, server: ServerId, doors: Vec<Door>) {
+        self.server = server;
+        self.doors = doors;
+    }
+
+    /// The name of a client, for the log.
+    #[must_use]
+    pub fn name(&self, client: ClientId) -> Option<&str> {
+        self.policy.client(client).map(|a| a.name.as_str())
+    }
+
+    /// An administrator has ended this client's leases, or all on these addresses: remembered,
+    /// so that a restart does not bring them back.
+    pub fn handle_closed(&mut self, claim: Claim) {
+        self.commands.push_back(Command::Record(Record::Closed(claim)));
+        self.ledger.note(claim);
+    }
+
+    /// The record of this grant is written: from now on new segments repeat it.
+    pub fn handle_recorded(&mut self, grant: &Grant) {
+        self.ledger.note(*grant.claim());
+    }
+
+    fn decide(&mut self, fresh: &Fresh, from: IpAddr, now: Now) -> Result<Grant, Reject> {
+        let (client, request): (ClientId, &Request) = (fresh.client(), fresh.request());
+        let access = self.policy.client(client).ok_or(Reject::UnknownClient)?;
+        if request.action == Action::Open {
+            self.ledger.check_uses(access)?;
+        }
+        let grant = self.policy.decide(client, fresh.assurance(), request, from, now)?;
+        let claim = *grant.claim();
+        let ports = self.policy.ports(access, &claim)?;
+        let parts = self.order.admit(&claim, &ports).ok_or(Reject::Superseded)?;
+        let mut first = None;
+        for part in parts {
+            let grant = self.policy.confirm(&part, now)?;
+            self.commands.push_back(Command::Record(Record::of(&part)));
+            self.commands.push_back(Command::Grant(grant));
+            first.get_or_insert(grant);
+        }
+        first.ok_or(Reject::Superseded)
+    }
+
+    /// Forgets what can never be accepted again.
+    fn forget(&mut self, now: Now) {
+        if self.cache.forget(now) {
+            // What waits for the disk may be older than what could still be accepted.
+            let waiting = self.waiting.iter().map(|w| w.fresh.request().time).min();
+            let oldest = self.cache.oldest(now);
+            let oldest = waiting.map_or(oldest, |time| time.min(oldest));
+            self.order.forget(oldest);
+            self.ledger.forget(now, oldest);
+        }
+    }
+
+    /// Every accepted packet dated at or before this is forgotten, and covered by the floor.
+    #[must_use]
+    pub fn forgotten(&mut self, now: Now) -> Unix {
+        self.forget(now);
+        self.cache.oldest(now)
+    }
+
+    /// Everything that is forgotten is dated at or before this.
+    #[must_use]
+    pub fn floor(&self) -> Unix {
+        self.cache.floor()
+    }
+
+    /// What a new segment of the journal begins with; `whole`: with every packet seen, so that it
+    /// can stand alone.
+    #[must_use]
+    pub fn snapshot(&self, whole: bool) -> Vec<Record> {
+        let mut records = vec![
+            Record::Clean,
+            Record::Floor(self.cache.floor()),
+            Record::Horizon(self.cache.promised()),
+        ];
+        records.extend(self.ledger.records());
+        if whole {
+            records.extend(self.cache.records());
+        }
+        let more = u32::try_from(records.len() - 1).unwrap_or(u32::MAX);
+        records[0] =
+            Record::Boot { id: self.cache.boot(), started: self.cache.started(), whole, more };
+        records
+    }
+}

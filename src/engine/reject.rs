@@ -1,0 +1,132 @@
+//! Why a packet was refused: a value, counted, never sent.
+
+use crate::access::{ClientId, Denied};
+use crate::proto::Malformed;
+use std::fmt;
+
+/// The first reason why a packet was refused, cheapest check first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reject {
+    /// Wrong shape; behind the proof it can only be a client of another making.
+    Malformed(Malformed),
+    /// The admission tag or the HMAC is wrong.
+    Unauthentic,
+    /// The id is nobody's.
+    UnknownClient,
+    /// Too old: dated so many milliseconds before the server's clock.
+    Stale(u64),
+    /// Dated before something that has been forgotten, or before this start.
+    Floor,
+    /// Dated too far ahead: so many milliseconds after the server's clock.
+    Early(u64),
+    /// Seen before.
+    Replayed,
+    /// Seen from the same address a moment ago: one packet sent twice.
+    Duplicate,
+    /// A later request has been accepted that says the opposite.
+    Superseded,
+    /// Too many packets at once.
+    Busy,
+    /// The policy does not allow it.
+    NotPermitted(Denied),
+    /// It cannot be recorded, so it is not done.
+    NoRecord,
+}
+
+impl Reject {
+    /// The name of its counter, and how many there are: `COUNT` names in a fixed order.
+    pub const NAMES: [&'static str; 12] = [
+        "malformed",
+        "unauthentic",
+        "unknown-client",
+        "stale",
+        "floor",
+        "early",
+        "replayed",
+        "duplicate",
+        "superseded",
+        "busy",
+        "not-permitted",
+        "no-record",
+    ];
+
+    /// Its place in [`Reject::NAMES`].
+    #[must_use]
+    pub fn index(&self) -> usize {
+        match self {
+            Reject::Malformed(_) => 0,
+            Reject::Unauthentic => 1,
+            Reject::UnknownClient => 2,
+            Reject::Stale(_) => 3,
+            Reject::Floor => 4,
+            Reject::Early(_) => 5,
+            Reject::Replayed => 6,
+            Reject::Duplicate => 7,
+            Reject::Superseded => 8,
+            Reject::Busy => 9,
+            Reject::NotPermitted(_) => 10,
+            Reject::NoRecord => 11,
+        }
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &u64| *ms as f64 / 1_000.0;
+        match self {
+            Reject::Malformed(why) => write!(f, "malformed: {why}"),
+            Reject::Unauthentic => f.write_str("not authentic"),
+            Reject::UnknownClient => f.write_str("unknown client"),
+            Reject::Stale(ms) => write!(
+                f,
+                "stale: the client's clock is {:.1} s behind this server's, or the packet was kept",
+                seconds(ms)
+            ),
+            Reject::Floor => f.write_str(
+                "stale: dated before this server's start, or before what it has forgotten",
+            ),
+            Reject::Early(ms) => {
+                write!(
+                    f,
+                    "early: the client's clock is {:.1} s ahead of this server's",
+                    seconds(ms)
+                )
+            }
+            Reject::Replayed => f.write_str("replayed"),
+            Reject::Duplicate => f.write_str("duplicate"),
+            Reject::Superseded => f.write_str("superseded by a later request"),
+            Reject::Busy => f.write_str("busy: too many packets"),
+            Reject::NotPermitted(why) => write!(f, "not permitted: {why}"),
+            Reject::NoRecord => f.write_str("not recorded, so not done: see the journal's errors"),
+        }
+    }
+}
+
+impl std::error::Error for Reject {}
+
+impl From<Denied> for Reject {
+    fn from(why: Denied) -> Reject {
+        match why {
+            Denied::UnknownClient => Reject::UnknownClient,
+            Denied::Expired
+            | Denied::Assurance
+            | Denied::Service
+            | Denied::Source
+            | Denied::Width
+            | Denied::Network
+            | Denied::Address
+            | Denied::Ttl
+            | Denied::UsedUp
+            | Denied::TooMany => Reject::NotPermitted(why),
+        }
+    }
+}
+
+/// A packet that was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reject,
+    /// Whose packet it was, if that is proven.
+    pub client: Option<ClientId>,
+}

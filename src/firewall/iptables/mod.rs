@@ -1,0 +1,395 @@
+//! The shield and the leases by iptables, ip6tables and, where it exists, ipset.
+//!
+//! Ours are chains and sets whose names begin with `OPENSESAME` and `opensesame`, in the tables
+//! mangle and raw, and one jump to each from a built-in chain. mangle PREROUTING cannot answer:
+//! a port that refuses with a reset refuses in silence here. (A mark for a rule in the filter
+//! table that answers would leave the port open as soon as somebody flushes that table.)
+//! Needs iptables 1.6.2 (`iptables-restore -w`).
+
+mod program;
+mod remove;
+mod rules;
+mod sessions;
+mod sets;
+mod tools;
+
+use super::{Element, Error, Firewall, Opening, Shield};
+use crate::access::{Ports, Refuse};
+use crate::time::{Mono, Now};
+use program::{Program, WAIT};
+use rules::{MANGLE, Mode, RAW, Table};
+use sets::is_ours;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use tools::Tools;
+
+/// Exists in a network namespace that has IPv6 (Linux `net/ipv6/addrconf.c`).
+const IPV6: &str = "/proc/thread-self/net/if_inet6";
+
+/// The rules and sets of iptables, ip6tables and ipset.
+#[derive(Debug)]
+pub struct Iptables {
+    shield: Shield,
+    tools: Tools,
+    /// The same for IPv6; not looked for while the machine has none.
+    tools6: Option<Tools>,
+    /// ipset and its version.
+    ipset: Option<(Program, String)>,
+    options: Options,
+    version: String,
+    openings: Openings,
+    older: Vec<Session>,
+    /// What the lease chains look up, once a `sync` has succeeded and no step failed since.
+    mode: Option<Mode>,
+    told: Told,
+}
+
+/// How [`Iptables`] chooses its tools.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Use ipset if it is there and works.
+    pub ipset: bool,
+    /// The legacy variant or the nf_tables variant; otherwise what `iptables` itself is.
+    pub legacy: Option<bool>,
+    /// Where programs are looked for, in this order.
+    pub directories: Vec<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
+        Options { ipset: true, legacy: None, directories: places.map(PathBuf::from).to_vec() }
+    }
+}
+
+/// What the log has been told, once.
+#[derive(Debug, Default)]
+struct Told {
+    ipv6: bool,
+    raw: bool,
+    sessions: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    fn is(self, address: IpAddr) -> bool {
+        Family::of(address) == self
+    }
+
+    fn has(self, element: &Element) -> bool {
+        self.is(element.from.address())
+    }
+
+    fn pick(self, v4: &'static str, v6: &'static str) -> &'static str {
+        match self {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
+    fn inet(self) -> &'static str {
+        self.pick("inet", "inet6")
+    }
+
+    fn program(self) -> &'static str {
+        self.pick("iptables", "ip6tables")
+    }
+
+    /// The set of single addresses.
+    fn hosts(self) -> &'static str {
+        self.pick("opensesame4", "opensesame6")
+    }
+
+    /// The set of prefixes.
+    fn nets(self) -> &'static str {
+        self.pick("opensesame4-net", "opensesame6-net")
+    }
+
+    /// The set of sessions older than the shield.
+    fn older(self) -> &'static str {
+        self.pick("opensesame4-older", "opensesame6-older")
+    }
+}
+
+/// An opening that the kernel holds; `plain` if as a rule and not in a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Held {
+    until: Mono,
+    plain: bool,
+}
+
+type Openings = BTreeMap<Element, Held>;
+
+/// A TCP session: the stranger's end and ours.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Session {
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+impl Iptables {
+    /// Finds the tools that the system uses.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] naming the package, or what a tool says.
+    pub fn new(shield: &Shield) -> Result<Iptables, Error> {
+        Iptables::with(shield, Options::default())
+    }
+
+    /// The same with other choices: for tests of each fallback.
+    ///
+    /// # Errors
+    /// As for [`Iptables::new`].
+    pub fn with(shield: &Shield, options: Options) -> Result<Iptables, Error> {
+        let (tools, version) = Tools::find(Family::V4, &options)?;
+        let ipset = if options.ipset { tools::ipset(&options)? } else { None };
+        let mut told = Told::default();
+        let tools6 = match ipv6(&mut told) {
+            true => Some(Tools::find(Family::V6, &options)?.0),
+            false => None,
+        };
+        if shield.protected.iter().any(|(_, refuse)| *refuse == Refuse::Reset) {
+            log::warn!("iptables cannot refuse with a reset before NAT: these ports drop silently");
+        }
+        Ok(Iptables {
+            shield: shield.clone(),
+            tools,
+            tools6,
+            ipset,
+            options,
+            version,
+            openings: Openings::new(),
+            older: Vec::new(),
+            mode: None,
+            told,
+        })
+    }
+
+    /// The families that this machine has, with their tools.
+    fn families(&mut self) -> Result<Vec<(Family, Tools)>, Error> {
+        let mut out = vec![(Family::V4, self.tools.clone())];
+        if ipv6(&mut self.told) {
+            let tools = match &self.tools6 {
+                Some(tools) => tools.clone(),
+                None => Tools::find(Family::V6, &self.options)?.0,
+            };
+            out.push((Family::V6, self.tools6.insert(tools).clone()));
+        }
+        Ok(out)
+    }
+
+    fn ipset(&self, text: &str) -> Result<(), Error> {
+        match &self.ipset {
+            Some((ipset, _)) if !text.is_empty() => {
+                ipset.run(&["restore", "-exist"], text).map(drop)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads the sessions older than the shield; the last known ones where that fails.
+    fn look(&mut self) -> bool {
+        let protected: Vec<Ports> = self.shield.protected.iter().map(|(p, _)| *p).collect();
+        match sessions::read(&protected) {
+            Ok(older) => {
+                self.older = older;
+                true
+            }
+            Err(e) => {
+                if !std::mem::replace(&mut self.told.sessions, true) {
+                    log::warn!("sessions older than the shield may be cut: sock_diag says {e}");
+                }
+                false
+            }
+        }
+    }
+
+    /// The shield of all families; where one fails the others are still done.
+    fn protect(&self, families: &[(Family, Tools)], mode: Mode, now: Now) -> Result<(), Error> {
+        let mut result = Ok(());
+        for (family, tools) in families {
+            let (older, openings) = (&self.older, &self.openings);
+            let text = rules::shield(&self.shield, *family, mode, older, openings, now);
+            result = result.and(tools.install(&MANGLE, &text));
+        }
+        result
+    }
+
+    /// Fills the sets. A set of ours that is of another kind is made anew, while rules stand in
+    /// for it.
+    fn fill(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<(), Error> {
+        let older = known.then_some(self.older.as_slice());
+        let text = || families.iter().map(|(f, _)| sets::fill(*f, &self.openings, older, now));
+        let Err(error) = self.ipset(&text().collect::<String>()) else { return Ok(()) };
+        let Error::Refused(why) = &error else { return Err(error) };
+        log::warn!("the sets are made anew: {why}");
+        self.protect(families, Mode::Rules, now)?;
+        self.destroy()?;
+        self.ipset(&text().collect::<String>())
+    }
+
+    /// Fills the sets and puts the shield before the ports: with what works, and shut otherwise.
+    fn enforce(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<Mode, Error> {
+        let mut first = Ok(());
+        let mut modes = vec![Mode::Rules, Mode::Shut];
+        if self.ipset.is_some() {
+            first = self.fill(families, known, now);
+            if first.is_ok() {
+                modes.insert(0, Mode::Sets);
+            }
+        }
+        for mode in modes {
+            let done = self.protect(families, mode, now);
+            let lesser = matches!(done, Err(Error::Missing(_) | Error::Refused(_)));
+            let worked = done.is_ok();
+            first = first.and(done);
+            if worked {
+                return first.map(|()| mode);
+            }
+            // What is locked or forbidden is so for simpler rules too.
+            if !lesser {
+                break;
+            }
+        }
+        first.map(|()| Mode::Shut)
+    }
+
+    /// Keeps our own UDP ports out of connection tracking, which is a comfort: a kernel that
+    /// cannot is no reason to stay open.
+    fn untrack(&mut self, families: &[(Family, Tools)]) -> Result<(), Error> {
+        let text = rules::untracked(&self.shield);
+        for (_, tools) in families {
+            match tools.install(&RAW, &text) {
+                Ok(()) => {}
+                Err(e @ (Error::Rights | Error::Busy(_))) => return Err(e),
+                Err(e @ (Error::Missing(_) | Error::Refused(_))) => {
+                    if !std::mem::replace(&mut self.told.raw, true) {
+                        log::warn!("the server's own ports stay in connection tracking: {e}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel about these elements, which `openings` has in their new state.
+    fn tell(&mut self, elements: &[Element], plain: [bool; 2], now: Now) -> Result<(), Error> {
+        let mode = self.mode.take().ok_or_else(unsynced)?;
+        let families = self.families()?;
+        // Where there is no IPv6 there are no sets for it, and nobody comes by it.
+        let here = |e: &&Element| families.iter().any(|(family, _)| family.has(e));
+        let elements: Vec<Element> = elements.iter().filter(here).copied().collect();
+        if mode == Mode::Sets {
+            self.ipset(&sets::change(&elements, &self.openings, now))?;
+        }
+        for (family, tools) in &families {
+            let concerned = plain[usize::from(*family == Family::V6)];
+            let rules = mode == Mode::Rules && elements.iter().any(|e| family.has(e));
+            if concerned || rules {
+                tools.restore(&rules::leases(*family, mode, &self.openings, now))?;
+            }
+        }
+        self.mode = Some(mode);
+        Ok(())
+    }
+}
+
+fn unsynced() -> Error {
+    Error::Refused("the rules are not known to be ours: synchronise first".to_string())
+}
+
+/// Whether this network namespace has IPv6; says once if not.
+fn ipv6(told: &mut Told) -> bool {
+    let here = Path::new(IPV6).exists();
+    if !here && !std::mem::replace(&mut told.ipv6, true) {
+        log::warn!("this machine has no IPv6: only IPv4 is shielded until it has");
+    }
+    here
+}
+
+impl Firewall for Iptables {
+    fn sync(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
+        self.mode = None;
+        self.openings.clear();
+        for Opening { element, until } in openings.iter().filter(|o| o.until > now.mono) {
+            let plain = sets::is_plain(element, *until, now);
+            self.openings.insert(*element, Held { until: *until, plain });
+        }
+        let known = self.look();
+        // Without the tools of one family the other one is shielded all the same.
+        let families = self.families();
+        let ours = match &families {
+            Ok(families) => families.clone(),
+            Err(_) => vec![(Family::V4, self.tools.clone())],
+        };
+        let mode = self.enforce(&ours, known, now)?;
+        self.untrack(&ours)?;
+        families?;
+        self.mode = Some(mode);
+        Ok(())
+    }
+
+    fn open(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
+        if self.mode.is_none() {
+            return Err(unsynced());
+        }
+        let (mut elements, mut rules) = (Vec::new(), [false; 2]);
+        for Opening { element, until } in openings {
+            let plain = sets::is_plain(element, *until, now);
+            let before = self.openings.insert(*element, Held { until: *until, plain });
+            rules[usize::from(Family::V6.has(element))] |= plain || before.is_some_and(|b| b.plain);
+            elements.push(*element);
+        }
+        self.tell(&elements, rules, now)
+    }
+
+    fn close(&mut self, elements: &[Element], now: Now) -> Result<(), Error> {
+        if self.mode.is_none() {
+            return Err(unsynced());
+        }
+        let mut rules = [false; 2];
+        for element in elements {
+            let before = self.openings.remove(element);
+            rules[usize::from(Family::V6.has(element))] |= before.is_some_and(|b| b.plain);
+        }
+        self.tell(elements, rules, now)
+    }
+
+    fn is_up(&mut self) -> Result<bool, Error> {
+        let jump = |tools: &Tools| {
+            let rules = tools.list(&MANGLE)?;
+            Ok(rules.lines().any(|l| l.trim() == "-A PREROUTING -j OPENSESAME"))
+        };
+        match &self.tools6 {
+            Some(tools6) => Ok(jump(&self.tools)? && jump(tools6)?),
+            None => jump(&self.tools),
+        }
+    }
+
+    fn uninstall(&mut self) -> Result<(), Error> {
+        self.mode = None;
+        for (_, tools) in self.families()? {
+            for table in [MANGLE, RAW] {
+                tools.remove(&table)?;
+            }
+        }
+        self.destroy()
+    }
+
+    fn describe(&self) -> String {
+        match &self.ipset {
+            Some((_, version)) => format!("{}, {version}", self.version),
+            None => format!("{}, without ipset: leases are rules with a time", self.version),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What is open and until when, pure: the one place where a lease begins and ends.
+
+use super::{Element, Opening};
+use crate::access::{ClientId, Denied, Grant, Ports};
+use crate::time::Mono;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most leases of all clients together.
+const MOST: usize = 500_000;
+
+/// One client's right to one element, until a moment: made by [`LeaseTable::insert`] alone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Lease {
+    until: Mono,
+    element: Element,
+    client: ClientId,
+}
+
+impl Lease {
+    /// When it ends.
+    #[must_use]
+    pub fn until(&self) -> Mono {
+        self.until
+    }
+
+    /// What it opens.
+    #[must_use]
+    pub fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+}
+
+/// What the kernel has to be told after leases have come or gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// Elements that are there from now on, with these ends.
+    pub open: Vec<Opening>,
+    /// Elements that nobody has a lease on any more.
+    pub close: Vec<Element>,
+    /// The leases that have gone, for the log.
+    pub ended: Vec<Lease>,
+}
+
+/// All leases, by element and by end.
+#[derive(Debug, Default)]
+pub struct LeaseTable {
+    elements: BTreeMap<Element, BTreeMap<ClientId, Mono>>,
+    ends: BTreeSet<Lease>,
+    clients: BTreeMap<ClientId, BTreeSet<Element>>,
+}
+
+impl LeaseTable {
+    /// Gives the client a lease on each of the grant's addresses and each of `ports`, until the
+    /// grant's end; a lease that is there and lasts longer stays as it is.
+    ///
+    /// # Errors
+    /// [`Denied::TooMany`], and nothing is changed, if the client would have more than `most`
+    /// leases, or all together too many.
+    pub fn insert(
+        &mut self,
+        grant: &Grant,
+        ports: &[Ports],
+        most: usize,
+    ) -> Result<Vec<Opening>, Denied> {
+        let claim = grant.claim();
+        let wanted: Vec<Element> = claim
+            .addresses()
+            .flat_map(|from| ports.iter().map(move |to| Element { from, to: *to }))
+            .collect();
+        let held =
+            |e: &&Element| self.elements.get(e).is_none_or(|c| !c.contains_key(&claim.client));
+        let fresh = wanted.iter().filter(held).count();
+        let have = self.clients.get(&claim.client).map_or(0, BTreeSet::len);
+        if have + fresh > most || self.ends.len() + fresh > MOST {
+            return Err(Denied::TooMany);
+        }
+        Ok(wanted
+            .into_iter()
+            .filter_map(|element| self.put(claim.client, element, claim.until))
+            .collect())
+    }
+
+    fn put(&mut self, client: ClientId, element: Element, until: Mono) -> Option<Opening> {
+        let clients = self.elements.entry(element).or_default();
+        let before = clients.values().max().copied();
+        match clients.get_mut(&client) {
+            Some(end) if *end >= until => {}
+            Some(end) => {
+                self.ends.remove(&Lease { until: *end, element, client });
+                *end = until;
+                self.ends.insert(Lease { until, element, client });
+            }
+            None => {
+                clients.insert(client, until);
+                self.ends.insert(Lease { until, element, client });
+                self.clients.entry(client).or_default().insert(element);
+            }
+        }
+        let after = clients.values().max().copied().unwrap_or(until);
+        (before != Some(after)).then_some(Opening { element, until: after })
+    }
+
+    /// Ends the leases that `which` chooses.
+    pub fn remove(&mut self, which: impl Fn(&Lease) -> bool) -> Change {
+        let ended: Vec<Lease> = self.ends.iter().filter(|l| which(l)).copied().collect();
+        self.end(ended)
+    }
+
+    /// Ends those leases of one client that `which` chooses.
+    pub fn remove_of(&mut self, client: ClientId, which: impl Fn(&Lease) -> bool) -> Change {
+        let held = self.clients.get(&client).into_iter().flatten();
+        let lease = |element: &Element| {
+            let until = *self.elements.get(element)?.get(&client)?;
+            Some(Lease { until, element: *element, client })
+        };
+        let ended = held.filter_map(lease).filter(which).collect();
+        self.end(ended)
+    }
+
+    /// Ends what is over at `now`.
+    pub fn handle_timeout(&mut self, now: Mono) -> Change {
+        let over = self.ends.iter().take_while(|l| l.until <= now).copied().collect();
+        self.end(over)
+    }
+
+    /// When the next lease ends.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.ends.first().map(|l| l.until)
+    }
+
+    fn end(&mut self, ended: Vec<Lease>) -> Change {
+        let mut touched = BTreeMap::new();
+        for lease in &ended {
+            if !self.ends.remove(lease) {
+                continue;
+            }
+            let Some(clients) = self.elements.get_mut(&lease.element) else { continue };
+            touched.entry(lease.element).or_insert(clients.values().max().copied());
+            clients.remove(&lease.client);
+            if clients.is_empty() {
+                self.elements.remove(&lease.element);
+            }
+            if let Some(held) = self.clients.get_mut(&lease.client) {
+                held.remove(&lease.element);
+                if held.is_empty() {
+                    self.clients.remove(&lease.client);
+                }
+            }
+        }
+        let mut change = Change { ended, ..Change::default() };
+        for (element, before) in touched {
+            match self.elements.get(&element).and_then(|c| c.values().max().copied()) {
+                None => change.close.push(element),
+                Some(until) if Some(until) != before => {
+                    change.open.push(Opening { element, until });
+                }
+                Some(_) => {}
+            }
+        }
+        change
+    }
+
+    /// What the kernel has to hold: each element once, with its latest end.
+    #[must_use]
+    pub fn openings(&self) -> Vec<Opening> {
+        let latest = |(element, clients): (&Element, &BTreeMap<ClientId, Mono>)| {
+            clients.values().max().map(|until| Opening { element: *element, until: *until })
+        };
+        self.elements.iter().filter_map(latest).collect()
+    }
+
+    /// All leases, the first to end first.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.ends.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{
+        Access, Action, Assurance, Claim, OnExpiry, Policy, Refuse, Service, ServiceId, Services,
+    };
+    use crate::time::{Now, Unix};
+
+    fn grant(client: u8, from: &str, until: u64) -> Grant {
+        let id = ServiceId([1; 4]);
+        let service = Service {
+            id,
+            name: "ssh".into(),
+            ports: vec!["tcp/22".parse().unwrap()],
+            require: None,
+            on_expiry: OnExpiry::Keep,
+            refuse: Refuse::Drop,
+        };
+        let mut policy = Policy::new(vec![service], vec![]);
+        let client = ClientId([client; 8]);
+        policy.set_client(Access {
+            client,
+            name: "a".into(),
+            assurance: Assurance::Sealed,
+            services: vec![id],
+            ttl: 30,
+            max_ttl: 3600,
+            max_leases: 16,
+            sources: vec![],
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+        });
+        let claim = Claim {
+            client,
+            assurance: Assurance::Sealed,
+            action: Action::Open,
+            replace: false,
+            addresses: [Some(from.parse().unwrap()), None],
+            services: Services::EMPTY,
+            time: Unix(0),
+            until: Mono(until),
+        };
+        policy.confirm(&claim, Now::default()).unwrap()
+    }
+
+    fn ssh() -> Vec<Ports> {
+        vec!["tcp/22".parse().unwrap()]
+    }
+
+    fn element(from: &str) -> Element {
+        Element { from: from.parse().unwrap(), to: ssh()[0] }
+    }
+
+    #[test]
+    fn the_element_lasts_as_long_as_its_last_lease() {
+        let mut table = LeaseTable::default();
+        let e = element("192.0.2.1");
+        let open = |until| vec![Opening { element: e, until: Mono(until) }];
+        assert_eq!(table.insert(&grant(1, "192.0.2.1", 50), &ssh(), 9), Ok(open(50)));
+        assert_eq!(table.insert(&grant(2, "192.0.2.1", 90), &ssh(), 9), Ok(open(90)));
+        assert_eq!(table.insert(&grant(1, "192.0.2.1", 40), &ssh(), 9), Ok(vec![]));
+        let change = table.remove_of(ClientId([2; 8]), |l| l.element() == e);
+        assert_eq!((change.open, change.close), (open(50), vec![]));
+        let change = table.remove(|l| l.client() == ClientId([1; 8]));
+        assert_eq!((change.open, change.close), (vec![], vec![e]));
+        assert!(table.poll_timeout().is_none() && table.openings().is_empty());
+    }
+
+    #[test]
+    fn a_lease_ends_on_time_and_alone() {
+        let mut table = LeaseTable::default();
+        table.insert(&grant(1, "192.0.2.1", 50), &ssh(), 9).unwrap();
+        table.insert(&grant(1, "192.0.2.2", 70), &ssh(), 9).unwrap();
+        assert_eq!(table.poll_timeout(), Some(Mono(50)));
+        assert_eq!(table.handle_timeout(Mono(49)), Change::default());
+        assert_eq!(table.handle_timeout(Mono(50)).close, [element("192.0.2.1")]);
+        assert_eq!(table.poll_timeout(), Some(Mono(70)));
+    }
+
+    #[test]
+    fn the_limit_counts_new_leases_and_not_extensions() {
+        let mut table = LeaseTable::default();
+        table.insert(&grant(1, "192.0.2.1", 50), &ssh(), 1).unwrap();
+        assert!(table.insert(&grant(1, "192.0.2.1", 60), &ssh(), 1).is_ok());
+        assert_eq!(table.insert(&grant(1, "192.0.2.2", 50), &ssh(), 1), Err(Denied::TooMany));
+        assert!(table.insert(&grant(2, "192.0.2.2", 50), &ssh(), 1).is_ok());
+    }
+}

@@ -1,0 +1,132 @@
+//! Enforces: grants in, kernel rules out.
+//!
+//! `lease` is pure and says what is open and until when; each backend makes the kernel agree.
+//! A backend owns one table, one set of chains or one anchor, and touches nothing else.
+#![forbid(unsafe_code)]
+
+mod boxes;
+mod dry_run;
+#[cfg(target_os = "linux")]
+pub mod iptables;
+mod lease;
+#[cfg(target_os = "linux")]
+mod nftables;
+
+pub use boxes::{Rectangle, disjoint};
+pub use dry_run::DryRun;
+#[cfg(target_os = "linux")]
+pub use iptables::Iptables;
+pub use lease::{Change, Lease, LeaseTable};
+#[cfg(target_os = "linux")]
+pub use nftables::Nftables;
+
+use crate::access::{Ports, Prefix, Refuse};
+use crate::time::{Mono, Now};
+use std::fmt;
+use std::os::fd::BorrowedFd;
+
+/// What the kernel keeps: who may reach what. Leases of several clients can stand on one element.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Element {
+    /// From where.
+    pub from: Prefix,
+    /// To which ports.
+    pub to: Ports,
+}
+
+/// An element and the moment at which the kernel must forget it by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Opening {
+    /// Who may reach what.
+    pub element: Element,
+    /// Until when.
+    pub until: Mono,
+}
+
+/// What is protected, the same for every backend.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shield {
+    /// Every port of every service, each range with the way it refuses; ranges of one protocol
+    /// do not overlap.
+    pub protected: Vec<(Ports, Refuse)>,
+    /// The server's own UDP ports, which are kept out of connection tracking.
+    pub listening: Vec<u16>,
+}
+
+/// Makes the kernel's packet filter hold exactly what it is told.
+pub trait Firewall {
+    /// Our rules are the shield, and our sets hold exactly these openings: whatever was there
+    /// before. Never opens a gap and never lets a live opening go missing on the way.
+    ///
+    /// # Errors
+    /// When the kernel or its tool refuses; what was there before is still in force.
+    fn sync(&mut self, openings: &[Opening], now: Now) -> Result<(), Error>;
+
+    /// Adds openings, or moves the ends of those that are there; all or nothing where the
+    /// kernel can.
+    ///
+    /// # Errors
+    /// As for [`Firewall::sync`], which heals.
+    fn open(&mut self, openings: &[Opening], now: Now) -> Result<(), Error>;
+
+    /// Ends openings; one that is not there is no error.
+    ///
+    /// # Errors
+    /// As for [`Firewall::sync`], which heals.
+    fn close(&mut self, elements: &[Element], now: Now) -> Result<(), Error>;
+
+    /// Whether rules of ours are in force already: from an earlier run, or from boot.
+    ///
+    /// # Errors
+    /// When the kernel or its tool does not say.
+    fn is_up(&mut self) -> Result<bool, Error>;
+
+    /// Becomes readable when somebody may have changed rules; nothing where the kernel does not
+    /// tell, and [`Firewall::is_up`] has to be asked now and then.
+    fn events(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Whether somebody else has changed what is ours since the last question, as far as
+    /// [`Firewall::events`] tells.
+    fn is_disturbed(&mut self) -> bool {
+        false
+    }
+
+    /// Takes away all that is ours, and nothing else.
+    ///
+    /// # Errors
+    /// When the kernel or its tool refuses.
+    fn uninstall(&mut self) -> Result<(), Error>;
+
+    /// What this backend is, for the log: name, variant and versions.
+    fn describe(&self) -> String;
+}
+
+/// Why the kernel does not hold what it should, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// No right to change the packet filter.
+    Rights,
+    /// The kernel or the machine lacks something; the text says what.
+    Missing(String),
+    /// Somebody else held it too long; the next `sync` tries again.
+    Busy(String),
+    /// A tool or the kernel refused; the text says what and how.
+    Refused(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Rights => f.write_str(
+                "no right to change the packet filter: run as root or with CAP_NET_ADMIN",
+            ),
+            Error::Missing(what) => write!(f, "missing: {what}"),
+            Error::Busy(what) => write!(f, "busy: {what}"),
+            Error::Refused(what) => write!(f, "refused: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,82 @@
+//! What somebody else does to our table, as the kernel tells it (group NFNLGRP_NFTABLES).
+
+use super::message::{INET, TABLE};
+use super::socket::{BUFFER, Messages, NFNL_SUBSYS_NFTABLES, READ};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
+    socket, sockopt,
+};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// NFNLGRP_NFTABLES is group 7: the seventh bit.
+const GROUPS: u32 = 1 << 6;
+/// The first attribute of every message about a table, chain, rule, set or element: the table.
+const TABLE_NAME: u16 = 1;
+/// The bits of an attribute's kind that are not flags (linux/netlink.h).
+const NLA_TYPE_MASK: u16 = 0x3fff;
+/// Bytes before the attributes.
+const HEADER: usize = 4;
+
+/// A socket that hears of every change of rules in this network namespace.
+#[derive(Debug)]
+pub(super) struct Events {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Listens from now on.
+    pub(super) fn open() -> Result<Events, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkNetFilter;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
+            setsockopt(&fd, sockopt::RcvBuf, &BUFFER)?;
+        }
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+        Ok(Events { fd, buffer: vec![0; READ] })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Takes all that has been told; whether any of it was about our table and not by `own`, the
+    /// port of our socket. What was lost may have been.
+    pub(super) fn foreign(&mut self, own: u32) -> bool {
+        let mut any = false;
+        loop {
+            let n = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Ok(n) => n,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ENOBUFS) => {
+                    any = true;
+                    continue;
+                }
+                Err(_) => return any,
+            };
+            any |= Messages(&self.buffer[..n.min(READ)]).any(|(header, payload)| {
+                header.r#type >> 8 == NFNL_SUBSYS_NFTABLES && header.pid != own && is_ours(payload)
+            });
+        }
+    }
+}
+
+fn is_ours(payload: &[u8]) -> bool {
+    let attributes = payload.get(HEADER..).unwrap_or_default();
+    payload.first() == Some(&INET) && attribute(attributes) == Some(TABLE.to_bytes_with_nul())
+}
+
+/// The value of the table's name among attributes.
+fn attribute(mut bytes: &[u8]) -> Option<&[u8]> {
+    while let Some(([a, b, c, d], _)) = bytes.split_first_chunk::<4>() {
+        let (len, kind) = (u16::from_ne_bytes([*a, *b]), u16::from_ne_bytes([*c, *d]));
+        let value = bytes.get(4..usize::from(len))?;
+        if kind & NLA_TYPE_MASK == TABLE_NAME {
+            return Some(value);
+        }
+        bytes = bytes.get(usize::from(len).next_multiple_of(4)..)?;
+    }
+    None
+}

@@ -1,0 +1,24 @@
+//! The whole server from outside: real processes, real packets, real packet filters, in namespaces
+//! that the tests make.
+
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+#[cfg(target_os = "linux")]
+mod netns;
+
+#[cfg(target_os = "linux")]
+#[path = "serve"]
+mod serve {
+    mod bad;
+    mod clients;
+    mod heal;
+    mod hostile;
+    mod kills;
+    mod orders;
+    mod plain;
+    mod policy;
+    mod reload;
+    mod replay;
+    mod server;
+    mod six;
+}

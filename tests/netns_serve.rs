@@ -10,6 +10,7 @@ mod netns;
 #[path = "serve"]
 mod serve {
     mod bad;
+    mod capture;
     mod clients;
     mod heal;
     mod hostile;

@@ -1,5 +1,8 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
+mod arrivals;
+
+use super::capture::{Capture, Family};
 use super::channel::{Broken, Channel};
 use super::clock;
 use super::frame::{ACCEPTED, Begin, COUNTERS, Frame};
@@ -8,7 +11,7 @@ use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, Policy, Service};
 use crate::crypto::{Door, DoorKey, ServerId};
-use crate::engine::{Arrival, Client, Engine, Mode, Plain, Refusal, Reject, Setup};
+use crate::engine::{Client, Engine, Mode, Plain, Reject, Setup};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -17,8 +20,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-/// The most datagrams that are taken from one socket before the others get their turn.
-const BATCH: usize = 64;
 /// The largest datagram that is read whole; longer ones are of the wrong length anyway.
 const LARGEST: usize = 2_048;
 /// How often a journal that cannot be written is tried again: ms.
@@ -60,6 +61,7 @@ struct Process {
     journal: Journal<Directory>,
     server: ServerId,
     sockets: Vec<(UdpSocket, Mode)>,
+    captures: Vec<Capture>,
     /// Whoever says the plain key is answered in words.
     talks: bool,
     answers: Vec<(usize, SocketAddr, Action)>,
@@ -89,6 +91,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Stop => return Err("told to stop before it began".into()),
             Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
             Frame::Listen(_)
+            | Frame::Capture(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -127,6 +130,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         journal,
         server,
         sockets: Vec::new(),
+        captures: Vec::new(),
         talks,
         answers: Vec::new(),
         syncer: Syncer::start().map_err(|e| e.to_string())?,
@@ -178,6 +182,7 @@ impl Process {
             }
             self.turn(channel, now);
             self.mend(now);
+            self.captures.iter_mut().for_each(|c| c.mend(now.mono));
         }
     }
 
@@ -193,8 +198,11 @@ impl Process {
         if !channel.is_full() {
             let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
             fds.extend(self.sockets.iter().map(fd));
+            let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
+            fds.extend(self.captures.iter().map(fd));
         }
-        let timeout = match self.engine.wants_segment() {
+        let waits = self.engine.wants_segment() || self.captures.iter().any(|c| !c.is_bound());
+        let timeout = match waits {
             true => PollTimeout::from(AGAIN as u16),
             false => PollTimeout::NONE,
         };
@@ -204,45 +212,6 @@ impl Process {
         }
         let has = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         Ok(fds[2..].iter().enumerate().filter(|(_, fd)| has(fd)).map(|(i, _)| i).collect())
-    }
-
-    fn receive(&mut self, index: usize, buffer: &mut [u8], now: Now) {
-        for _ in 0..BATCH {
-            let Some((socket, mode)) = self.sockets.get(index) else { return };
-            let Ok((length, peer)) = socket.recv_from(buffer) else { return };
-            let (from, mode) = (peer.ip().to_canonical(), *mode);
-            let arrival = Arrival { bytes: &buffer[..length], from, mode };
-            match self.engine.handle_arrival(&arrival, now) {
-                Ok(grant) => {
-                    self.counters[usize::from(mode == Mode::Plain)] += 1;
-                    let said = grant.filter(|_| self.talks && mode == Mode::Plain);
-                    self.answers.extend(said.map(|g| (index, peer, g.claim().action)));
-                }
-                Err(refusal) => self.refuse(refusal, from, now),
-            }
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
-        self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
-        // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
-        // his packet can be sent by anybody, any number of times.
-        let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);
-        match refusal.client.and_then(|c| self.engine.name(c)) {
-            Some(name) if !copied => {
-                if let Some(held) = self.proven.pass(now.mono) {
-                    let held = held_back(held);
-                    log::info!("refused client={name} from={from}: {}{held}", refusal.reason);
-                }
-            }
-            Some(_) | None => {
-                if log::log_enabled!(log::Level::Debug)
-                    && let Some(held) = self.strangers.pass(now.mono)
-                {
-                    log::debug!("refused from={from}: {}{}", refusal.reason, held_back(held));
-                }
-            }
-        }
     }
 
     fn turn(&mut self, channel: &mut Channel, now: Now) {
@@ -268,21 +237,6 @@ impl Process {
                     let lost = self.engine.handle_store_failed();
                     self.store_failed(&error, lost, now);
                 }
-            }
-        }
-    }
-
-    /// Tells those who said the plain key what they asked for is on its way.
-    fn answer(&self, answers: &[(usize, SocketAddr, Action)]) {
-        for (index, peer, action) in answers {
-            let text = match action {
-                Action::Open => "Your IP has been authorized. You can now access this port.",
-                Action::Close => {
-                    "Your IP has been de-authorized. You can no longer access this port."
-                }
-            };
-            if let Some((socket, _)) = self.sockets.get(*index) {
-                let _ = socket.send_to(text.as_bytes(), peer);
             }
         }
     }
@@ -364,6 +318,13 @@ impl Process {
                     self.sockets.push((fd.into(), mode));
                 }
             }
+            Frame::Capture(what) => {
+                for family in [Family::V4, Family::V6] {
+                    let fd = channel.take_fd().ok_or("a packet socket is missing")?;
+                    let capture = Capture::start(fd, family, what.clone(), clock::now().mono);
+                    self.captures.push(capture.map_err(|e| format!("capture: {e}"))?);
+                }
+            }
             Frame::Closed(claim) => self.engine.handle_closed(claim),
             Frame::Ask => channel.push(&Frame::Counters(self.counters), generation, vec![]),
             Frame::Stop => {
@@ -382,8 +343,4 @@ impl Process {
         }
         Ok(false)
     }
-}
-
-fn held_back(lines: u64) -> String {
-    if lines == 0 { String::new() } else { format!(" ({lines} such lines were held back)") }
 }

@@ -10,7 +10,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
-use super::config::{MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
+use super::config::{Capturing, MOST_CAPTURED, MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
 use crate::access::{
     Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
 };
@@ -53,6 +53,8 @@ pub enum Frame {
     End,
     /// Down: receive from now on; the sockets come with this frame, and this is what each takes.
     Listen(Vec<Mode>),
+    /// Down: capture from now on; a fresh packet socket of each family comes with this frame.
+    Capture(Capturing),
     /// Down: an administrator has ended leases; to be remembered.
     Closed(Claim),
     /// Down: say the counters.
@@ -97,6 +99,21 @@ fn assurance_of(number: u8) -> Option<Assurance> {
         3 => Some(Assurance::TimedKnock),
         4 => Some(Assurance::Fwknop),
         5 => Some(Assurance::Sealed),
+        _ => None,
+    }
+}
+
+fn mode_number(mode: Mode) -> u8 {
+    match mode {
+        Mode::Spa => 1,
+        Mode::Plain => 2,
+    }
+}
+
+fn mode_of(number: u8) -> Option<Mode> {
+    match number {
+        1 => Some(Mode::Spa),
+        2 => Some(Mode::Plain),
         _ => None,
     }
 }
@@ -150,12 +167,17 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
         Frame::Listen(modes) => {
             w.put(&[modes.len().min(MOST_SOCKETS) as u8]);
             for mode in modes.iter().take(MOST_SOCKETS) {
-                w.put(&[match mode {
-                    Mode::Spa => 1,
-                    Mode::Plain => 2,
-                }]);
+                w.put(&[mode_number(*mode)]);
             }
             8
+        }
+        Frame::Capture(c) => {
+            w.text(c.interface.as_deref().unwrap_or_default()).put(&[mode_number(c.mode)]);
+            w.put(&[c.ports.len().min(MOST_CAPTURED) as u8]);
+            for p in c.ports.iter().take(MOST_CAPTURED) {
+                w.ports(p);
+            }
+            24
         }
         Frame::Closed(claim) => {
             w.put(&encode_claim(claim));
@@ -225,11 +247,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         7 => Frame::End,
         8 => {
             let count = r.byte()?;
-            let mode = |r: &mut Reader<'_>| match r.byte()? {
-                1 => Some(Mode::Spa),
-                2 => Some(Mode::Plain),
-                _ => None,
-            };
+            let mode = |r: &mut Reader<'_>| mode_of(r.byte()?);
             Frame::Listen((0..count).map(|_| mode(&mut r)).collect::<Option<_>>()?)
         }
         9 => Frame::Closed(r.claim()?),
@@ -250,6 +268,12 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let client = ClientId(r.take()?);
             let (open, close) = (r.text_bytes()?, r.text_bytes()?);
             Frame::Plain(access, Plain { client, open, close, replies: r.flag()? })
+        }
+        24 => {
+            let (name, mode, count) = (r.text()?, mode_of(r.byte()?)?, r.byte()?);
+            let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
+            let interface = (!name.is_empty()).then_some(name);
+            Frame::Capture(Capturing { interface, mode, ports })
         }
         _ => return None,
     };

@@ -14,6 +14,7 @@ pub mod log;
 pub mod store;
 
 mod bytes;
+mod capture;
 mod channel;
 mod enforce;
 mod engine_process;

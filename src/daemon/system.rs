@@ -1,5 +1,6 @@
 //! What `serve` and `[priv]` take from the system: files, packet filter, sockets, the other process.
 
+use super::capture;
 use super::channel::Channel;
 use super::clients::Clients;
 use super::config::{Backend, Config, ConfigError, ServerKey};
@@ -7,7 +8,7 @@ use crate::firewall::{self, DryRun, Firewall, Shield};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -127,6 +128,32 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         Ok(UdpSocket::from(socket))
     };
     make().map_err(wrong)
+}
+
+/// The addresses of this machine, which never hold a lease.
+pub(super) fn own_addresses() -> Vec<IpAddr> {
+    let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let address = |a: nix::ifaddrs::InterfaceAddress| {
+        let storage = a.address?;
+        let v4 = storage.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
+    };
+    let mut own: Vec<IpAddr> = list.filter_map(address).collect();
+    own.sort_unstable();
+    own.dedup();
+    own.truncate(1_024);
+    own
+}
+
+/// The packet sockets of one capture, IPv4's and IPv6's; nothing arrives at them yet.
+pub(super) fn open_capture() -> io::Result<Vec<OwnedFd>> {
+    let explained = |e: io::Error| match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::new(e.kind(), format!("{e}: `capture` takes CAP_NET_RAW"))
+        }
+        _ => e,
+    };
+    (0..2).map(|_| capture::open()).collect::<io::Result<_>>().map_err(explained)
 }
 
 /// The other process; it dies with this value.

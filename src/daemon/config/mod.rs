@@ -1,5 +1,6 @@
 //! The server's files: `server.toml`, `server.key` and one file for each client.
 
+mod capture;
 mod client_file;
 mod legacy;
 mod model;
@@ -8,6 +9,7 @@ mod secret;
 mod server_file;
 mod value;
 
+pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
 pub use legacy::{LONGEST_KEY, Legacy};
 pub use model::{

@@ -46,7 +46,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) server: RawServer,
     pub(super) firewall: RawFirewall,
-    pub(super) listen: Vec<RawListen>,
+    pub(super) listen: Vec<Spanned<RawListen>>,
     #[serde(default)]
     pub(super) service: BTreeMap<Spanned<String>, RawService>,
     pub(super) plain: Option<RawPlain>,
@@ -95,7 +95,9 @@ pub(super) enum RawMode {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawListen {
-    pub(super) udp: Spanned<String>,
+    pub(super) udp: Option<Spanned<String>>,
+    pub(super) capture: Option<Spanned<String>>,
+    pub(super) port: Option<Spanned<u16>>,
     #[serde(default)]
     pub(super) mode: RawListenMode,
 }

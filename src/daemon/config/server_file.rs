@@ -1,6 +1,7 @@
 //! `server.toml`.
 
 use super::ConfigError;
+use super::capture::{self, Capturing};
 use super::legacy::{self, Legacy};
 use super::model::{
     Backend, MOST_ALL, MOST_RANGES, MOST_SERVICES, PolicyDefaults, Server, is_name,
@@ -26,6 +27,8 @@ pub struct Config {
     pub backend: Backend,
     /// `[[listen]]`: the UDP addresses, and what each takes.
     pub listen: Vec<Listen>,
+    /// `[[listen]]`: what is captured.
+    pub captures: Vec<Capturing>,
     /// `[service.NAME]`.
     pub services: Vec<Service>,
     /// `[policy]`.
@@ -46,12 +49,15 @@ pub struct Listen {
 /// The port of the plain mode where none is said.
 const PLAIN_PORT: u16 = 12_345;
 
-fn listen(raw: &RawListen) -> Result<Listen, String> {
-    let text = raw.udp.get_ref();
-    let (mode, default) = match raw.mode {
+/// A listener's mode, and its port where none is said.
+fn mode(raw: &RawListen) -> (Mode, Option<u16>) {
+    match raw.mode {
         RawListenMode::Spa => (Mode::Spa, None),
         RawListenMode::Plain => (Mode::Plain, Some(PLAIN_PORT)),
-    };
+    }
+}
+
+fn listen(text: &str, (mode, default): (Mode, Option<u16>)) -> Result<Listen, String> {
     let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, default?));
     let address = text.parse().ok().or_else(alone);
     let address = address.ok_or_else(|| format!("`{text}` is no ADDR:PORT"))?;
@@ -86,8 +92,9 @@ impl Config {
         }
         let mut services = services(path, text, &raw.service)?;
         let legacy = legacy::read(path, text, &raw, &mut services)?;
-        let listen = listeners(path, text, &raw, &services)?;
-        if legacy.is_empty() && listen.iter().any(|l| l.mode == Mode::Plain) {
+        let (listen, captures) = listeners(path, text, &raw, &services)?;
+        let plain = |raw: &Spanned<RawListen>| mode(raw.get_ref()).0 == Mode::Plain;
+        if legacy.is_empty() && raw.listen.iter().any(plain) {
             return Err(wrong("a listener has mode \"plain\", and there is no [plain]".into()));
         }
         let p = raw.policy;
@@ -142,6 +149,7 @@ impl Config {
             },
             backend: raw.firewall.backend,
             listen,
+            captures,
             legacy,
             services,
             policy: PolicyDefaults {
@@ -209,25 +217,59 @@ impl Config {
     }
 }
 
-/// The listeners, none on a port that is shut.
+/// The listeners, none bound to a port that is shut; a capture sees its packets before the shield.
 fn listeners(
     path: &Path,
     text: &str,
     raw: &Raw,
     services: &[Service],
-) -> Result<Vec<Listen>, ConfigError> {
-    let one = |raw: &RawListen| {
-        let wrong = |what| ConfigError::at(path, text, raw.udp.span().start, what);
-        let listen = listen(raw).map_err(wrong)?;
-        let port = listen.address.port();
-        match shut_out(services, port) {
-            None => Ok(listen),
-            Some(name) => Err(wrong(format!(
-                "[service.{name}] protects udp/{port}, so that no packet would come in: listen on another port",
-            ))),
+) -> Result<(Vec<Listen>, Vec<Capturing>), ConfigError> {
+    let (mut bound, mut captures) = (Vec::new(), Vec::new());
+    for spanned in &raw.listen {
+        let raw = spanned.get_ref();
+        let wrong = |at: usize, what: String| ConfigError::at(path, text, at, what);
+        match (&raw.udp, &raw.capture, &raw.port) {
+            (Some(_), Some(capture), _) => {
+                let what = "`udp` or `capture`, not both: use two [[listen]]";
+                return Err(wrong(capture.span().start, what.into()));
+            }
+            (Some(_), None, Some(port)) => {
+                let what = "`port` belongs to `capture`; with `udp` the port stands in the address";
+                return Err(wrong(port.span().start, what.into()));
+            }
+            (None, None, _) => {
+                return Err(wrong(spanned.span().start, "`udp` or `capture` is wanted".into()));
+            }
+            (Some(udp), None, None) => {
+                let at = udp.span().start;
+                let listen = listen(udp.get_ref(), mode(raw)).map_err(|what| wrong(at, what))?;
+                let port = listen.address.port();
+                if let Some(name) = shut_out(services, port) {
+                    return Err(wrong(
+                        at,
+                        format!(
+                            "[service.{name}] protects udp/{port}, so that no packet would come in: listen on another port",
+                        ),
+                    ));
+                }
+                bound.push(listen);
+            }
+            (None, Some(place), _) => {
+                let (mode, port) = mode(raw);
+                let capturing = capture::capturing(raw, place.get_ref(), mode, port);
+                let one = capturing.map_err(|(at, what)| wrong(at, what))?;
+                captures.push((one, place.span().start));
+            }
         }
-    };
-    raw.listen.iter().map(one).collect()
+    }
+    let mut sound: Vec<Capturing> = Vec::new();
+    for (one, at) in captures {
+        if let Some(what) = capture::conflict(&one, &sound, &bound) {
+            return Err(ConfigError::at(path, text, at, what));
+        }
+        sound.push(one);
+    }
+    Ok((bound, sound))
 }
 
 /// The service that protects that UDP port.

@@ -9,7 +9,7 @@ use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::{Begin, Frame};
-use super::system::{self, Partner, ServeError};
+use super::system::{self, Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
 use crate::access::{Action, Claim, ClientId, Policy, Prefix};
@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -46,6 +46,8 @@ pub(super) struct Priv {
     /// Which client each file is, as far as it could ever be read.
     names: BTreeMap<String, ClientId>,
     sockets: Vec<UdpSocket>,
+    /// An `[engine]` has been ready, so packets may come.
+    listens: bool,
     engine: Option<Partner>,
     generation: u32,
     restored: bool,
@@ -91,6 +93,7 @@ impl Priv {
             enforcer: Enforcer::new(firewall, policy),
             names: BTreeMap::new(),
             sockets: Vec::new(),
+            listens: false,
             engine: None,
             generation: 0,
             restored: false,
@@ -285,6 +288,7 @@ impl Priv {
             | Frame::Remove(_)
             | Frame::End
             | Frame::Listen(_)
+            | Frame::Capture(_)
             | Frame::Closed(_)
             | Frame::Ask
             | Frame::Stop => return Ok(Err(Broken::Frame)),
@@ -299,11 +303,13 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {e}");
             e.to_string()
         })?;
-        if config.listen != self.config.listen || config.server != self.config.server {
+        let listeners = |c: &Config| (c.listen.clone(), c.captures.clone());
+        let before = listeners(&self.config);
+        if listeners(&config) != before || config.server != self.config.server {
             log::warn!("[server] or [[listen]] has changed: that takes a restart of the server");
         }
-        let (listen, server) = (self.config.listen.clone(), self.config.server.clone());
-        let config = Config { listen, server, ..config };
+        let (listen, captures) = before;
+        let config = Config { listen, captures, server: self.config.server.clone(), ..config };
         if let Some((port, service)) = config.shut_out() {
             let why = format!("[service.{service}] protects udp/{port}, where this server listens");
             log::error!("not reloaded, everything stays as it was: {why}");
@@ -349,19 +355,4 @@ fn drained(mut stream: &UnixStream) -> bool {
         any = true;
     }
     any
-}
-
-/// The addresses of this machine, which never hold a lease.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let address = |a: nix::ifaddrs::InterfaceAddress| {
-        let storage = a.address?;
-        let v4 = storage.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
-    };
-    let mut own: Vec<IpAddr> = list.filter_map(address).collect();
-    own.sort_unstable();
-    own.dedup();
-    own.truncate(1_024);
-    own
 }

@@ -83,10 +83,10 @@ impl Priv {
         match self.enforcer.sync(now) {
             Ok(()) => {}
             // At the first start nothing is shut yet, so nobody may think that it is.
-            Err(why) if self.sockets.is_empty() => return Err(why.into()),
+            Err(why) if !self.listens => return Err(why.into()),
             Err(why) => log::error!("firewall: {why}; trying again"),
         }
-        if self.sockets.is_empty() {
+        if !self.listens {
             let bound: Result<_, _> =
                 self.config.listen.iter().map(|l| system::bind(l.address)).collect();
             self.sockets = bound?;
@@ -99,9 +99,18 @@ impl Priv {
             let modes = self.config.listen.iter().map(|l| l.mode).collect();
             engine.channel.push(&Frame::Listen(modes), self.generation, copies);
         }
-        (self.restored, self.failures) = (true, 0);
-        let listen: Vec<String> =
-            self.config.listen.iter().map(|l| format!("udp {}", l.address)).collect();
+        if let Err(why) = self.hand_captures_down() {
+            // Only what can pass is tried again: too many files, no memory.
+            if !self.listens {
+                return Err(ServeError::System(format!("cannot capture: {why}")));
+            }
+            self.engine_lost(&Broken::Io(why), now);
+            return Ok(());
+        }
+        (self.restored, self.listens, self.failures) = (true, true, 0);
+        let listen = self.config.listen.iter().map(|l| format!("udp {}", l.address));
+        let captures = self.config.captures.iter().map(ToString::to_string);
+        let listen: Vec<String> = listen.chain(captures).collect();
         log::info!(
             "ready: {} clients, {} leases, {seen} packets remembered, listening on {}",
             self.names.len(),
@@ -111,10 +120,20 @@ impl Priv {
         Ok(())
     }
 
+    /// Gives this `[engine]` packet sockets of its own: a filter that is locked stays for good.
+    fn hand_captures_down(&mut self) -> io::Result<()> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        for capture in &self.config.captures {
+            let fds = system::open_capture()?;
+            engine.channel.push(&Frame::Capture(capture.clone()), self.generation, fds);
+        }
+        Ok(())
+    }
+
     pub(super) fn engine_lost(&mut self, why: &Broken, now: Now) {
         self.engine = None;
         self.tell_status(None);
-        if !self.restored && self.sockets.is_empty() {
+        if !self.restored && !self.listens {
             return;
         }
         let pause = PAUSE.1.min(PAUSE.0 << self.failures.min(10));

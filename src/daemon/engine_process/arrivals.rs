@@ -1,0 +1,102 @@
+//! What comes in at the sockets, and the few words that go out.
+
+use super::Process;
+use crate::access::{Action, Protocol};
+use crate::daemon::capture::Received;
+use crate::daemon::frame::ACCEPTED;
+use crate::engine::{Arrival, Mode, Refusal, Reject};
+use crate::time::Now;
+use std::net::{IpAddr, SocketAddr};
+
+/// The most packets that are taken from one socket before the others get their turn.
+const BATCH: usize = 64;
+
+impl Process {
+    /// Takes what waits at one of the sockets; those of captures come behind the others.
+    pub(super) fn receive(&mut self, index: usize, buffer: &mut [u8], now: Now) {
+        if let Some(index) = index.checked_sub(self.sockets.len()) {
+            return self.receive_captured(index, buffer, now);
+        }
+        for _ in 0..BATCH {
+            let Some((socket, mode)) = self.sockets.get(index) else { return };
+            let Ok((length, peer)) = socket.recv_from(buffer) else { return };
+            let (from, mode) = (peer.ip().to_canonical(), *mode);
+            let arrival = Arrival { bytes: &buffer[..length], from, mode };
+            self.take(&arrival, Some((index, peer)), now);
+        }
+    }
+
+    fn receive_captured(&mut self, index: usize, buffer: &mut [u8], now: Now) {
+        for _ in 0..BATCH {
+            let Some(capture) = self.captures.get_mut(index) else { return };
+            let mode = capture.mode();
+            match capture.receive(buffer, now.mono) {
+                Received::Nothing => return,
+                Received::Other => {}
+                Received::Packet(packet) => match packet.protocol {
+                    Protocol::Udp => {
+                        let arrival = Arrival { bytes: packet.payload, from: packet.from, mode };
+                        self.take(&arrival, None, now);
+                    }
+                    // A SYN proves nothing in the modes there are.
+                    Protocol::Tcp => {}
+                },
+            }
+        }
+    }
+
+    /// `back`: the socket and the address that an answer could go to.
+    fn take(&mut self, arrival: &Arrival<'_>, back: Option<(usize, SocketAddr)>, now: Now) {
+        let mode = arrival.mode;
+        match self.engine.handle_arrival(arrival, now) {
+            Ok(grant) => {
+                self.counters[usize::from(mode == Mode::Plain)] += 1;
+                let said = grant.filter(|_| self.talks && mode == Mode::Plain);
+                let answer = said.zip(back);
+                self.answers.extend(answer.map(|(g, (i, peer))| (i, peer, g.claim().action)));
+            }
+            Err(refusal) => self.refuse(refusal, arrival.from, now),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
+        self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
+        // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
+        // his packet can be sent by anybody, any number of times.
+        let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);
+        match refusal.client.and_then(|c| self.engine.name(c)) {
+            Some(name) if !copied => {
+                if let Some(held) = self.proven.pass(now.mono) {
+                    let held = held_back(held);
+                    log::info!("refused client={name} from={from}: {}{held}", refusal.reason);
+                }
+            }
+            Some(_) | None => {
+                if log::log_enabled!(log::Level::Debug)
+                    && let Some(held) = self.strangers.pass(now.mono)
+                {
+                    log::debug!("refused from={from}: {}{}", refusal.reason, held_back(held));
+                }
+            }
+        }
+    }
+
+    /// Tells those who said the plain key what they asked for is on its way.
+    pub(super) fn answer(&self, answers: &[(usize, SocketAddr, Action)]) {
+        for (index, peer, action) in answers {
+            let text = match action {
+                Action::Open => "Your IP has been authorized. You can now access this port.",
+                Action::Close => {
+                    "Your IP has been de-authorized. You can no longer access this port."
+                }
+            };
+            if let Some((socket, _)) = self.sockets.get(*index) {
+                let _ = socket.send_to(text.as_bytes(), peer);
+            }
+        }
+    }
+}
+
+fn held_back(lines: u64) -> String {
+    if lines == 0 { String::new() } else { format!(" ({lines} such lines were held back)") }
+}

@@ -14,10 +14,9 @@ fn capturing(backend: &str, interface: &str, tools: &[&str]) -> Option<Server> {
     }
     let server = Server::new(backend)?;
     server.edit("s/server.toml", |text| {
-        let changed = text
-            .replace("udp = \"[::]:41841\"", &format!("capture = \"{interface}\"\nport = {UDP}"));
-        assert!(changed.contains("capture ="), "{text}");
-        changed
+        let (before, after) = text.split_once("udp  ").expect("a listener");
+        let rest = after.split_once('\n').unwrap().1;
+        format!("{before}capture = \"{interface}\"\nport = {UDP}\n{rest}")
     });
     Some(server)
 }

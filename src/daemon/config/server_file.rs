@@ -44,7 +44,7 @@ pub struct Listen {
 }
 
 /// The port of the plain mode where none is said.
-const PLAIN_PORT: u16 = 12_345;
+pub const PLAIN_PORT: u16 = 12_345;
 
 fn listen(raw: &RawListen) -> Result<Listen, String> {
     let text = raw.udp.get_ref();

@@ -7,6 +7,7 @@ mod demo;
 mod init;
 mod invite;
 mod open;
+mod say;
 mod text;
 
 use crate::daemon;
@@ -45,6 +46,8 @@ enum Command {
         /// A file, a sesame:// link (others may see it on the command line), or - for stdin
         source: String,
     },
+    /// Send the plain key, or whatever text, as one datagram (an older way in)
+    Say(say::Say),
     /// Write a working configuration and new keys
     Init(init::Init),
     /// Run the server in the foreground; logs go to stderr
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Close(close) => close.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Add { source } => open::add(&source),
+        Command::Say(say) => say.run(),
         Command::Init(init) => init.run(),
         Command::Serve { config, shield_only: true, .. } => {
             daemon::shield_only(&config.config).map_err(|e| e.to_string())

@@ -5,7 +5,7 @@ mod profile;
 mod send;
 
 pub use profile::{Profile, ProfileError};
-pub use send::{Target, outbound, resolve, send, wait_for};
+pub use send::{Target, ask, outbound, resolve, send, wait_for};
 
 use crate::access::{Action, Prefix, Request, Services};
 use crate::crypto::{ClientKeys, Door, NoRandomness, random};

@@ -90,6 +90,30 @@ pub fn send(to: &[SocketAddr], packet: &[u8]) -> io::Result<usize> {
     if sent == 0 { Err(last) } else { Ok(sent) }
 }
 
+/// Sends the same datagram to one address after the other until one of them answers; waits so long
+/// for each.
+///
+/// # Errors
+/// When it could be sent to none.
+pub fn ask(to: &[SocketAddr], packet: &[u8], wait: Duration) -> io::Result<Option<Vec<u8>>> {
+    let mut last = Err(io::Error::other("no address to send to"));
+    for address in to {
+        let answer = socket_to(*address).and_then(|socket| {
+            socket.set_read_timeout(Some(wait))?;
+            socket.send(packet)?;
+            let mut bytes = [0; 512];
+            Ok(socket.recv(&mut bytes).ok().map(|n| bytes[..n].to_vec()))
+        });
+        match answer {
+            Ok(Some(answer)) => return Ok(Some(answer)),
+            Ok(None) => last = Ok(None),
+            Err(e) if last.is_err() => last = Err(e),
+            Err(_) => {}
+        }
+    }
+    last
+}
+
 /// Tries TCP connections to any of the addresses until one answers; `left` says how much time
 /// remains, and the wait ends when it says none.
 pub fn wait_for(to: &[SocketAddr], left: impl Fn() -> Option<Duration>) -> Option<TcpStream> {

@@ -106,3 +106,46 @@ fn plain_leases_live_over_a_restart_and_end_with_the_entry() {
     netcat(&server, STRANGER, SERVER_OF_STRANGER, "other");
     eventually("by the new key", || is(&server, STRANGER, SERVER_OF_STRANGER, Tried::Open));
 }
+
+/// Our own client says exactly what it is told, and can wait for the reply.
+#[test]
+fn plain_key_by_say() {
+    let Some(server) = plain("nftables", "replies = true\nttl = \"5m\"\n") else { return };
+    let say = |host: &str, input: &str, args: &[&str]| {
+        let line = format!("printf '{input}' | \"$@\"");
+        let shell = ["sh", "-c", &line, "sh", BIN, "say"];
+        server.world.try_run(host, &[&shell[..], args].concat())
+    };
+    for wrong in ["open_sesame\n", "open_sesame "] {
+        let done = say(STRANGER, "", &[SERVER_OF_STRANGER, wrong, "--reply"]);
+        assert_eq!(done.status.code(), Some(1), "{wrong:?}");
+        assert!(done.stdout.is_empty());
+    }
+    let newline = say(STRANGER, "open_sesame\\n", &[SERVER_OF_STRANGER, "-"]);
+    assert!(newline.status.success());
+    assert!(is(&server, STRANGER, SERVER_OF_STRANGER, Tried::Silence));
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Silence));
+    let opened = say(CLIENT, "open_sesame", &[SERVER_V4, "-", "--reply"]);
+    let text = String::from_utf8_lossy(&opened.stdout);
+    assert_eq!(text, "Your IP has been authorized. You can now access this port.\n");
+    eventually("open", || is(&server, CLIENT, SERVER_V4, Tried::Open));
+    let to = format!("{SERVER_V4}:12345");
+    let closed = say(CLIENT, "", &[&to, "close_sesame"]);
+    assert!(closed.status.success() && closed.stdout.is_empty());
+    eventually("closed", || is(&server, CLIENT, SERVER_V4, Tried::Silence));
+    let usage = say(CLIENT, "", &["a:b:c", "open_sesame"]);
+    assert_eq!(usage.status.code(), Some(1));
+}
+
+/// The test server: it says what it would do, and the kernel is left alone.
+#[test]
+fn plain_key_on_dry_run() {
+    let Some(server) = plain("dry-run", "") else { return };
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Open));
+    netcat(&server, CLIENT, SERVER_V4, "open_sesame");
+    server.knows_leases(1);
+    server.says_all(&["would open tcp/2222 for 10.77.1.2"]);
+    netcat(&server, CLIENT, SERVER_V4, "close_sesame");
+    server.knows_leases(0);
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Open));
+}

@@ -17,7 +17,7 @@ pub use model::{
     is_name,
 };
 pub use secret::{SecretFile, write_new};
-pub use server_file::{Config, Listen};
+pub use server_file::{Config, Listen, PLAIN_PORT};
 pub use value::{duration, moment, shown};
 
 use crate::crypto::{ClientKey, DoorKey, ServerId, hex, hex_of, is_published};

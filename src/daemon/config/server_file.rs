@@ -47,7 +47,7 @@ pub struct Listen {
 }
 
 /// The port of the plain mode where none is said.
-const PLAIN_PORT: u16 = 12_345;
+pub const PLAIN_PORT: u16 = 12_345;
 
 /// A listener's mode, and its port where none is said.
 fn mode(raw: &RawListen) -> (Mode, Option<u16>) {

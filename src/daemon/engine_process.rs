@@ -11,7 +11,7 @@ use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, Policy, Service};
 use crate::crypto::{Door, DoorKey, ServerId};
-use crate::engine::{Client, Engine, Mode, Plain, Reject, Setup};
+use crate::engine::{Client, Engine, Knock, Mode, Plain, Reject, Setup};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -54,6 +54,7 @@ struct Incoming {
     services: Vec<Service>,
     own: Vec<IpAddr>,
     plain: Option<(Access, Plain)>,
+    knocks: Vec<(Access, Knock)>,
 }
 
 struct Process {
@@ -111,6 +112,8 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         plain: incoming.plain.take(),
         doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
         clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
+        knocks: std::mem::take(&mut incoming.knocks),
+        salt: crate::crypto::random().map_err(|e| e.to_string())?,
         policy: Policy::new(incoming.services, incoming.own),
         window: begin.window,
         boot,
@@ -310,6 +313,7 @@ impl Process {
                 self.engine.policy().set_own(incoming.own);
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
                 self.engine.set_plain(incoming.plain);
+                self.engine.set_knocks(incoming.knocks);
                 self.generation = generation;
             }
             Frame::Listen(modes) => {

@@ -107,6 +107,7 @@ fn mode_number(mode: Mode) -> u8 {
     match mode {
         Mode::Spa => 1,
         Mode::Plain => 2,
+        Mode::Knock => 3,
     }
 }
 
@@ -114,6 +115,7 @@ fn mode_of(number: u8) -> Option<Mode> {
     match number {
         1 => Some(Mode::Spa),
         2 => Some(Mode::Plain),
+        3 => Some(Mode::Knock),
         _ => None,
     }
 }

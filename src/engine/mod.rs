@@ -14,7 +14,7 @@ mod reject;
 mod replay;
 mod start;
 
-pub use auth::{Arrival, Client, Mode, Plain};
+pub use auth::{Arrival, Client, Knock, Mode, Plain, Step};
 pub use record::Record;
 pub use reject::{Refusal, Reject};
 pub use replay::{LEAD, MOST_CLIENT, MOST_TOTAL, Window};
@@ -26,7 +26,7 @@ use crate::access::{Action, Claim, ClientId, Grant, Policy, Request, canonical};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use again::Pace;
-use auth::{Authenticated, Proof};
+use auth::{Authenticated, Knocks, Proof};
 use ledger::Ledger;
 use order::Order;
 use replay::{Cache, Fresh};
@@ -77,6 +77,9 @@ pub struct Engine {
     doors: Vec<Door>,
     clients: HashMap<ClientId, Client>,
     plain: Option<Plain>,
+    /// What [`Engine::set_knocks`] was given.
+    knocking: Vec<Knock>,
+    knocks: Knocks,
     pace: Pace,
     policy: Policy,
     cache: Cache,

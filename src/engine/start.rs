@@ -1,10 +1,11 @@
 //! The start: what the journal says, and what must be feared lost.
 
 use super::again::Pace;
+use super::auth::Knocks;
 use super::ledger::Ledger;
 use super::order::Order;
 use super::replay::Cache;
-use super::{Client, Command, Engine, Plain, Record, Window};
+use super::{Client, Command, Engine, Knock, Plain, Record, Window};
 use crate::access::{Access, Action, Claim, Policy};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
@@ -30,6 +31,10 @@ pub struct Setup {
     pub clients: Vec<Client>,
     /// The plain key with its access entry, if there is one.
     pub plain: Option<(Access, Plain)>,
+    /// The knock sequences with their access entries.
+    pub knocks: Vec<(Access, Knock)>,
+    /// Random: what nobody outside may know of the tables of this run.
+    pub salt: [u8; 16],
     /// The services; the clients' access entries are added to it.
     pub policy: Policy,
     /// How old and how far ahead a packet may be.
@@ -47,7 +52,7 @@ impl Engine {
     /// [`Engine::wants_segment`]: the first thing to do is then to write one.
     #[must_use]
     pub fn start(setup: Setup, history: &History, now: Now) -> Engine {
-        let Setup { server, doors, clients, plain, policy, window, boot } = setup;
+        let Setup { server, doors, clients, plain, knocks, salt, policy, window, boot } = setup;
         let mut last = None;
         let (mut floor, mut horizon) = (Unix(0), Unix(0));
         for record in &history.records {
@@ -71,6 +76,8 @@ impl Engine {
             doors,
             clients: clients.into_iter().map(|c| (c.access().client, c)).collect(),
             plain: None,
+            knocking: Vec::new(),
+            knocks: Knocks::new(salt),
             pace: Pace::default(),
             policy,
             cache: Cache::new(window, boot, started),
@@ -85,6 +92,7 @@ impl Engine {
         };
         engine.adopt_clients();
         engine.set_plain(plain);
+        engine.set_knocks(knocks);
         engine.cache.raise_floor(floor);
         // Written is not durable: a sync of this process has to say so before anything rests on it.
         engine.cache.promise(horizon);

@@ -94,6 +94,8 @@ pub fn setup(accesses: Vec<Access>) -> Setup {
     ];
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: SERVER,
         doors: vec![door(0)],
         clients: accesses.into_iter().map(client).collect(),

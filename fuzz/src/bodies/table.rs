@@ -88,6 +88,8 @@ pub fn setup() -> Setup {
     };
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: KEYS.profile.server,
         doors: vec![KEYS.door.clone()],
         clients: RULES.iter().enumerate().map(client).collect(),

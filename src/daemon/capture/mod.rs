@@ -74,7 +74,7 @@ impl Capture {
     ) -> io::Result<Capture> {
         let length = match what.mode {
             Mode::Spa => Some(DATAGRAM as u16),
-            Mode::Plain => None,
+            Mode::Plain | Mode::Knock => None,
         };
         let program = filter::assemble(family, &what.ports, length);
         let filtered = match socket::attach(fd.as_fd(), &program) {

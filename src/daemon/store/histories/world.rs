@@ -95,6 +95,8 @@ pub(super) fn setup(boot: u8) -> Setup {
     };
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: SERVER,
         doors: vec![door()],
         clients: vec![Client::new(access, SERVER, &key())],

@@ -140,6 +140,19 @@ fn every_mistake_is_shown_where_it_is() {
     }
 }
 
+#[test]
+fn the_samples_are_sound() {
+    let place = Place::with_server();
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples");
+    let mut samples = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        place.write("s/server.toml", std::fs::read(entry.unwrap().path()).unwrap());
+        assert_eq!(place.check(), "configuration OK\n");
+        samples += 1;
+    }
+    assert!(samples >= 4);
+}
+
 /// A capture may watch a port that is shut, and two interfaces the same port.
 #[test]
 fn captures_that_can_be_meant_so() {

@@ -164,7 +164,8 @@ def ip(body, flags, protocol=17):
     return h[:10] + struct.pack('!H', ~n & 0xffff) + h[12:] + body
 there = {'broadcast': b'\xff' * 6, 'directed': b'\xff' * 6, 'other': b'\x02\0\0\0\0\x01'}.get(how, us)
 if how == 'fragments':
-    packets = [ip(udp[:200], 0x2000), ip(udp[200:], 200 // 8)]
+    # The datagram in two pieces; and a first piece that holds all of it.
+    packets = [ip(udp[:200], 0x2000), ip(udp[200:], 200 // 8), ip(udp, 0x2000), ip(bytes(8), len(udp) // 8)]
 elif how == 'six':
     # IPv6 with an empty header of destination options before UDP, to the server's own address.
     a = [socket.inet_pton(socket.AF_INET6, x) for x in ('fd77:1::2', 'fd77:1::1')]

@@ -147,11 +147,9 @@ pub(super) fn own_addresses() -> Vec<IpAddr> {
 
 /// The packet sockets of one capture, IPv4's and IPv6's; nothing arrives at them yet.
 pub(super) fn open_capture() -> io::Result<Vec<OwnedFd>> {
-    let explained = |e: io::Error| match e.kind() {
-        io::ErrorKind::PermissionDenied => {
-            io::Error::new(e.kind(), format!("{e}: `capture` takes CAP_NET_RAW"))
-        }
-        _ => e,
+    let explained = |e: io::Error| match e.kind() == io::ErrorKind::PermissionDenied {
+        true => io::Error::new(e.kind(), format!("{e}: `capture` takes CAP_NET_RAW")),
+        false => e,
     };
     (0..2).map(|_| capture::open()).collect::<io::Result<_>>().map_err(explained)
 }

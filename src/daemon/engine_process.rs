@@ -88,6 +88,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Own(address) => incoming.own.push(address),
             Frame::Client(access, key) => clients.push((access, key)),
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
+            Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
             Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
@@ -304,6 +305,7 @@ impl Process {
                 self.engine.set_client(Client::new(access, self.server, &key));
             }
             Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
+            Frame::Knock(access, knock) => self.incoming.knocks.push((access, knock)),
             Frame::Remove(client) => self.engine.remove_client(client),
             Frame::End => {
                 let incoming = std::mem::take(&mut self.incoming);

@@ -10,12 +10,15 @@
 
 use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
-use super::config::{Capturing, MOST_CAPTURED, MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
+use super::config::{
+    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
+};
 use crate::access::{
-    Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
+    Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service,
+    ServiceId,
 };
 use crate::crypto::{ClientKey, DoorKey, ServerId};
-use crate::engine::{Mode, Plain, Reject, Window};
+use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
 use crate::time::Unix;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
@@ -26,11 +29,11 @@ pub const FRAME: usize = 512;
 pub type Bytes = Zeroizing<[u8; FRAME]>;
 
 /// The counters of accepted packets, by the listener's mode, before those of refused ones.
-pub const ACCEPTED: [&str; 2] = ["sealed", "plain"];
+pub const ACCEPTED: [&str; 3] = ["sealed", "plain", "knock"];
 /// How many counters there are: accepted packets, then one for each reason to refuse.
 pub const COUNTERS: usize = ACCEPTED.len() + Reject::NAMES.len();
-/// The most sockets that one frame hands down.
-const MOST_SOCKETS: usize = 16;
+/// The most steps of a knock sequence.
+const MOST_STEPS: usize = 16;
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +50,8 @@ pub enum Frame {
     Client(Access, ClientKey),
     /// Down: the plain key, with its access entry.
     Plain(Access, Plain),
+    /// Down: a knock sequence, with its access entry.
+    Knock(Access, Knock),
     /// Down: a client is gone.
     Remove(ClientId),
     /// Down: that was all of it.
@@ -161,14 +166,26 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             keys.text_bytes(&plain.close).put(&[u8::from(plain.replies)]);
             16
         }
+        Frame::Knock(a, knock) => {
+            let w = access(&mut w, a).put(&knock.client.0).put(&knock.window.to_be_bytes());
+            w.put(&[u8::from(knock.total.is_some())]);
+            w.put(&knock.total.unwrap_or_default().to_be_bytes());
+            for steps in [&knock.open, &knock.close] {
+                w.put(&[steps.len().min(MOST_STEPS) as u8]);
+                for step in steps.iter().take(MOST_STEPS) {
+                    w.put(&[step.protocol.number()]).put(&step.port.to_be_bytes());
+                }
+            }
+            17
+        }
         Frame::Remove(id) => {
             w.put(&id.0);
             6
         }
         Frame::End => 7,
         Frame::Listen(modes) => {
-            w.put(&[modes.len().min(MOST_SOCKETS) as u8]);
-            for mode in modes.iter().take(MOST_SOCKETS) {
+            w.put(&[modes.len().min(MOST_LISTENERS) as u8]);
+            for mode in modes.iter().take(MOST_LISTENERS) {
                 w.put(&[mode_number(*mode)]);
             }
             8
@@ -271,6 +288,14 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let (open, close) = (r.text_bytes()?, r.text_bytes()?);
             Frame::Plain(access, Plain { client, open, close, replies: r.flag()? })
         }
+        17 => {
+            let access = read_access(&mut r)?;
+            let (client, window) = (ClientId(r.take()?), r.u64()?);
+            let (some, total) = (r.flag()?, r.u64()?);
+            let (open, close) = (steps(&mut r)?, steps(&mut r)?);
+            let total = some.then_some(total);
+            Frame::Knock(access, Knock { client, open, close, window, total })
+        }
         24 => {
             let (name, mode, count) = (r.text()?, mode_of(r.byte()?)?, r.byte()?);
             let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
@@ -280,6 +305,15 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))
+}
+
+fn steps(r: &mut Reader<'_>) -> Option<Vec<Step>> {
+    let count = r.byte()?;
+    let step = |r: &mut Reader<'_>| {
+        let protocol = Protocol::from_number(r.byte()?)?;
+        Some(Step { protocol, port: u16::from_be_bytes(r.take()?) })
+    };
+    (0..count).map(|_| step(r)).collect()
 }
 
 fn service(r: &mut Reader<'_>) -> Option<Service> {

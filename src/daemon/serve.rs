@@ -40,7 +40,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     super::log::start("priv");
     for legacy in &config.legacy {
         log::warn!(
-            "{} is on: whoever sees one of its datagrams can open its ports from his own address",
+            "{} is on: whoever sees it used once can do the same from his own address",
             legacy.access.name
         );
     }

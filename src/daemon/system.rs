@@ -8,7 +8,7 @@ use crate::firewall::{self, DryRun, Firewall, Shield};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -110,7 +110,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         };
         ServeError::System(format!("cannot listen on udp {address}: {e}{hint}"))
     };
-    let make = || {
+    let make = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -127,7 +127,14 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         socket.bind(&address.into())?;
         Ok(UdpSocket::from(socket))
     };
-    make().map_err(wrong)
+    let everywhere = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match make(address) {
+        // A kernel without IPv6.
+        Err(e) if everywhere && e.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
+            make((Ipv4Addr::UNSPECIFIED, address.port()).into()).map_err(wrong)
+        }
+        outcome => outcome.map_err(wrong),
+    }
 }
 
 /// The addresses of this machine, which never hold a lease.

@@ -63,10 +63,22 @@ pub(super) fn capturing(
     text: &str,
     mode: Mode,
     default: Option<u16>,
+    steps: &[Ports],
 ) -> Result<Capturing, (usize, String)> {
     let start = |s: &toml::Spanned<String>| s.span().start;
     let at = raw.capture.as_ref().map(start).unwrap_or_default();
     let interface = interface(text).map_err(|what| (at, what))?;
+    if mode == Mode::Knock {
+        if let Some(port) = &raw.port {
+            let what = "knocks come to the ports of their sequences: leave `port` out";
+            return Err((port.span().start, what.into()));
+        }
+        return match steps.len() {
+            0 => Err((at, "a listener has mode \"knock\", and there is no [knock]".into())),
+            1..=MOST_CAPTURED => Ok(Capturing { interface, mode, ports: steps.to_vec() }),
+            _ => Err((at, format!("at most {MOST_CAPTURED} different steps are possible"))),
+        };
+    }
     let (port, at) = match &raw.port {
         Some(port) => (*port.get_ref(), port.span().start),
         None => (default.ok_or((at, "`capture` wants a `port` beside it".into()))?, at),

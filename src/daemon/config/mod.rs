@@ -2,6 +2,7 @@
 
 mod capture;
 mod client_file;
+mod knock;
 mod legacy;
 mod model;
 mod raw;
@@ -11,13 +12,13 @@ mod value;
 
 pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
-pub use legacy::{LONGEST_KEY, Legacy};
+pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, LONGEST_NAME, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, Server,
     is_name,
 };
 pub use secret::{SecretFile, write_new};
-pub use server_file::{Config, Listen, PLAIN_PORT};
+pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
 pub use value::{duration, moment, shown};
 
 use crate::crypto::{ClientKey, DoorKey, ServerId, hex, hex_of, is_published};

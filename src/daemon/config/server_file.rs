@@ -2,7 +2,8 @@
 
 use super::ConfigError;
 use super::capture::{self, Capturing};
-use super::legacy::{self, Legacy};
+use super::knock;
+use super::legacy::{self, How, Legacy};
 use super::model::{
     Backend, MOST_ALL, MOST_RANGES, MOST_SERVICES, PolicyDefaults, Server, is_name,
 };
@@ -12,7 +13,7 @@ use crate::crypto::service_name;
 use crate::engine::{Mode, Window};
 use crate::firewall::Shield;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -46,6 +47,8 @@ pub struct Listen {
     pub mode: Mode,
 }
 
+/// The most sockets that are bound: one frame hands them all down.
+pub const MOST_LISTENERS: usize = 32;
 /// The port of the plain mode where none is said.
 pub const PLAIN_PORT: u16 = 12_345;
 
@@ -54,6 +57,7 @@ fn mode(raw: &RawListen) -> (Mode, Option<u16>) {
     match raw.mode {
         RawListenMode::Spa => (Mode::Spa, None),
         RawListenMode::Plain => (Mode::Plain, Some(PLAIN_PORT)),
+        RawListenMode::Knock => (Mode::Knock, None),
     }
 }
 
@@ -84,17 +88,21 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::of_toml(path, text, &e))?;
         let wrong = |what: String| ConfigError::new(path, what);
-        if raw.listen.is_empty() || raw.listen.len() > 16 {
+        if raw.listen.is_empty() && raw.knock.0.is_empty() || raw.listen.len() > 16 {
             return Err(wrong("[[listen]]: one to 16 of them are wanted".into()));
         }
-        if raw.service.len() > MOST_ALL || raw.service.is_empty() && raw.plain.is_none() {
+        if raw.service.len() > MOST_ALL
+            || raw.service.is_empty() && raw.plain.is_none() && raw.knock.0.is_empty()
+        {
             return Err(wrong(format!("[service.NAME]: one to {MOST_ALL} are wanted")));
         }
         let mut services = services(path, text, &raw.service)?;
-        let legacy = legacy::read(path, text, &raw, &mut services)?;
-        let (listen, captures) = listeners(path, text, &raw, &services)?;
+        let mut legacy = legacy::read(path, text, &raw, &mut services)?;
+        legacy.extend(knock::read(path, text, &raw.knock, &mut services)?);
+        let (listen, captures) = listeners(path, text, &raw, &services, &knock::steps(&legacy))?;
         let plain = |raw: &Spanned<RawListen>| mode(raw.get_ref()).0 == Mode::Plain;
-        if legacy.is_empty() && raw.listen.iter().any(plain) {
+        let has = |l: &Legacy| matches!(l.how, How::Plain(_));
+        if !legacy.iter().any(has) && raw.listen.iter().any(plain) {
             return Err(wrong("a listener has mode \"plain\", and there is no [plain]".into()));
         }
         let p = raw.policy;
@@ -223,6 +231,7 @@ fn listeners(
     text: &str,
     raw: &Raw,
     services: &[Service],
+    steps: &[Ports],
 ) -> Result<(Vec<Listen>, Vec<Capturing>), ConfigError> {
     let (mut bound, mut captures) = (Vec::new(), Vec::new());
     for spanned in &raw.listen {
@@ -240,6 +249,10 @@ fn listeners(
             (None, None, _) => {
                 return Err(wrong(spanned.span().start, "`udp` or `capture` is wanted".into()));
             }
+            (Some(udp), None, None) if matches!(raw.mode, RawListenMode::Knock) => {
+                let what = "knocks come to the ports of their sequences: leave this listener out, or `capture`";
+                return Err(wrong(udp.span().start, what.into()));
+            }
             (Some(udp), None, None) => {
                 let at = udp.span().start;
                 let listen = listen(udp.get_ref(), mode(raw)).map_err(|what| wrong(at, what))?;
@@ -256,11 +269,17 @@ fn listeners(
             }
             (None, Some(place), _) => {
                 let (mode, port) = mode(raw);
-                let capturing = capture::capturing(raw, place.get_ref(), mode, port);
+                let capturing = capture::capturing(raw, place.get_ref(), mode, port, steps);
                 let one = capturing.map_err(|(at, what)| wrong(at, what))?;
                 captures.push((one, place.span().start));
             }
         }
+    }
+    let captured = captures.iter().any(|(c, _)| c.mode == Mode::Knock);
+    if let Some(first) = raw.knock.0.first().filter(|_| !captured) {
+        let at = first.opens.span().start;
+        bind_knocks(steps, services, &mut bound)
+            .map_err(|what| ConfigError::at(path, text, at, what))?;
     }
     let mut sound: Vec<Capturing> = Vec::new();
     for (one, at) in captures {
@@ -270,6 +289,31 @@ fn listeners(
         sound.push(one);
     }
     Ok((bound, sound))
+}
+
+/// One socket for each step, of both families where there are both.
+fn bind_knocks(
+    steps: &[Ports],
+    services: &[Service],
+    bound: &mut Vec<Listen>,
+) -> Result<(), String> {
+    if let Some(what) = knock::unbound(steps) {
+        return Err(what);
+    }
+    for step in steps {
+        let port = step.first();
+        if let Some(name) = shut_out(services, port) {
+            return Err(format!("{name} protects udp/{port}, where a knock would not come in"));
+        }
+        if bound.iter().any(|l| l.address.port() == port) {
+            return Err(format!("another listener has udp/{port}, where a knock would come"));
+        }
+        bound.push(Listen { address: (Ipv6Addr::UNSPECIFIED, port).into(), mode: Mode::Knock });
+    }
+    match bound.len() {
+        0..=MOST_LISTENERS => Ok(()),
+        more => Err(format!("{more} sockets would be bound: at most {MOST_LISTENERS}, or capture")),
+    }
 }
 
 /// The service that protects that UDP port.

@@ -4,7 +4,7 @@ use super::Process;
 use crate::access::{Action, Protocol};
 use crate::daemon::capture::Received;
 use crate::daemon::frame::ACCEPTED;
-use crate::engine::{Arrival, Mode, Refusal, Reject};
+use crate::engine::{Arrival, Mode, Refusal, Reject, Step};
 use crate::time::Now;
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,6 +21,11 @@ impl Process {
             let Some((socket, mode)) = self.sockets.get(index) else { return };
             let Ok((length, peer)) = socket.recv_from(buffer) else { return };
             let (from, mode) = (peer.ip().to_canonical(), *mode);
+            if mode == Mode::Knock {
+                let Ok(own) = socket.local_addr() else { return };
+                self.knocked(from, Step { protocol: Protocol::Udp, port: own.port() }, now);
+                continue;
+            }
             let arrival = Arrival { bytes: &buffer[..length], from, mode };
             self.take(&arrival, Some((index, peer)), now);
         }
@@ -33,6 +38,10 @@ impl Process {
             match capture.receive(buffer, now.mono) {
                 Received::Nothing => return,
                 Received::Other => {}
+                Received::Packet(packet) if mode == Mode::Knock => {
+                    let step = Step { protocol: packet.protocol, port: packet.port };
+                    self.knocked(packet.from, step, now);
+                }
                 Received::Packet(packet) => match packet.protocol {
                     Protocol::Udp => {
                         let arrival = Arrival { bytes: packet.payload, from: packet.from, mode };
@@ -45,12 +54,22 @@ impl Process {
         }
     }
 
+    /// What was in the packet does not matter.
+    fn knocked(&mut self, from: IpAddr, step: Step, now: Now) {
+        for outcome in self.engine.handle_knock(from, step, now) {
+            match outcome {
+                Ok(_) => self.counters[accepted(Mode::Knock)] += 1,
+                Err(refusal) => self.refuse(refusal, from, now),
+            }
+        }
+    }
+
     /// `back`: the socket and the address that an answer could go to.
     fn take(&mut self, arrival: &Arrival<'_>, back: Option<(usize, SocketAddr)>, now: Now) {
         let mode = arrival.mode;
         match self.engine.handle_arrival(arrival, now) {
             Ok(grant) => {
-                self.counters[usize::from(mode == Mode::Plain)] += 1;
+                self.counters[accepted(mode)] += 1;
                 let said = grant.filter(|_| self.talks && mode == Mode::Plain);
                 let answer = said.zip(back);
                 self.answers.extend(answer.map(|(g, (i, peer))| (i, peer, g.claim().action)));
@@ -94,6 +113,15 @@ impl Process {
                 let _ = socket.send_to(text.as_bytes(), peer);
             }
         }
+    }
+}
+
+/// The place of a mode in [`ACCEPTED`].
+fn accepted(mode: Mode) -> usize {
+    match mode {
+        Mode::Spa => 0,
+        Mode::Plain => 1,
+        Mode::Knock => 2,
     }
 }
 

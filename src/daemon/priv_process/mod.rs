@@ -5,7 +5,7 @@ mod partner;
 
 use super::channel::Broken;
 use super::clients::Clients;
-use super::config::{Config, Legacy, ServerKey};
+use super::config::{Config, How, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::{Begin, Frame};
@@ -215,11 +215,14 @@ impl Priv {
             frames.push(Frame::Client(loaded.access, loaded.key));
             names.insert(name, id);
         }
-        for Legacy { access, plain } in self.config.legacy.clone() {
+        for Legacy { access, how } in self.config.legacy.clone() {
             self.names.remove(&access.name);
             names.insert(access.name.clone(), access.client);
             self.enforcer.set_client(access.clone(), now);
-            frames.push(Frame::Plain(access, plain));
+            frames.push(match how {
+                How::Plain(plain) => Frame::Plain(access, plain),
+                How::Knock(knock) => Frame::Knock(access, knock),
+            });
         }
         for (name, id) in std::mem::take(&mut self.names) {
             if !names.values().any(|kept| *kept == id) {
@@ -285,6 +288,7 @@ impl Priv {
             | Frame::Own(_)
             | Frame::Client(..)
             | Frame::Plain(..)
+            | Frame::Knock(..)
             | Frame::Remove(_)
             | Frame::End
             | Frame::Listen(_)

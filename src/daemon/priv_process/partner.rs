@@ -95,7 +95,6 @@ impl Priv {
             self.sockets.iter().map(|s| s.as_fd().try_clone_to_owned()).collect();
         let copies = copies.map_err(|e| ServeError::System(e.to_string()))?;
         if let Some(engine) = &mut self.engine {
-            // At most 16, by the configuration.
             let modes = self.config.listen.iter().map(|l| l.mode).collect();
             engine.channel.push(&Frame::Listen(modes), self.generation, copies);
         }

@@ -15,6 +15,7 @@ mod serve {
     mod heal;
     mod hostile;
     mod kills;
+    mod knock;
     mod orders;
     mod plain;
     mod policy;

@@ -6,6 +6,7 @@ mod control;
 mod demo;
 mod init;
 mod invite;
+mod knock;
 mod open;
 mod say;
 mod text;
@@ -46,6 +47,8 @@ enum Command {
         /// A file, a sesame:// link (others may see it on the command line), or - for stdin
         source: String,
     },
+    /// Touch ports in their order (an older way in)
+    Knock(knock::Knock),
     /// Send the plain key, or whatever text, as one datagram (an older way in)
     Say(say::Say),
     /// Write a working configuration and new keys
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Close(close) => close.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Add { source } => open::add(&source),
+        Command::Knock(knock) => knock.run(),
         Command::Say(say) => say.run(),
         Command::Init(init) => init.run(),
         Command::Serve { config, shield_only: true, .. } => {

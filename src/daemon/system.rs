@@ -110,7 +110,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         };
         ServeError::System(format!("cannot listen on udp {address}: {e}{hint}"))
     };
-    let make = |address: SocketAddr| {
+    let make = |address: SocketAddr| -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;

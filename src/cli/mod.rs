@@ -1,6 +1,7 @@
 //! What people type: definitions here, each subcommand a few lines in a file of its own.
 
 mod clients;
+mod container;
 mod control;
 #[cfg(target_os = "linux")]
 mod demo;
@@ -124,6 +125,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         argv: Vec<OsString>,
     },
+    /// A service behind shut ports and the server, as the first process of a container
+    #[command(hide = true)]
+    Container(container::Container),
+    /// The service of the container
+    #[command(hide = true)]
+    ContainerService { port: u16 },
     /// The process that holds sockets and keys
     #[command(hide = true)]
     EngineProcess,
@@ -160,6 +167,8 @@ pub fn main() -> ExitCode {
         Command::Man { dir } => text::man(Cli::command(), &dir),
         #[cfg(target_os = "linux")]
         Command::DemoHost { name, argv } => demo::host(&name, &argv).map_err(|e| e.to_string()),
+        Command::Container(container) => container.run(),
+        Command::ContainerService { port } => container::service(port),
         Command::EngineProcess => return daemon::run_engine(),
     };
     match done {

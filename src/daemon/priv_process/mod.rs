@@ -1,6 +1,7 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
 mod orders;
+mod orphans;
 mod partner;
 
 use super::channel::Broken;
@@ -16,6 +17,7 @@ use crate::access::{Action, Claim, ClientId, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use orphans::Orphans;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -60,6 +62,7 @@ pub(super) struct Priv {
     stop: UnixStream,
     hup: UnixStream,
     watch: Option<Watch>,
+    orphans: Option<Orphans>,
     asking: Vec<UnixStream>,
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
@@ -104,6 +107,7 @@ impl Priv {
             timer: Timer::new().map_err(system)?,
             stop: signals(&[SIGTERM, SIGINT]).map_err(system)?,
             hup: signals(&[SIGHUP]).map_err(system)?,
+            orphans: Orphans::adopt().map_err(system)?,
             asking: Vec::new(),
             evicted: Vec::new(),
         })
@@ -140,6 +144,7 @@ impl Priv {
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.orphans.as_ref().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         if let Some(engine) = &self.engine {
             let mut interest = PollFlags::POLLIN;
@@ -182,6 +187,10 @@ impl Priv {
         }
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
+        }
+        if let Some(orphans) = &self.orphans {
+            let ours = self.engine.as_ref().map(|engine| engine.child.id());
+            orphans.bury(ours.as_slice());
         }
         Ok(())
     }

@@ -87,8 +87,18 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
-            Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
+            Frame::Remove(_)
+            | Frame::Closed(_)
+            | Frame::Ask
+            | Frame::Rules(_)
+            | Frame::Pin(_)
+            | Frame::Pardon(_)
+            | Frame::Strike { .. }
+            | Frame::Guess { .. } => {}
             Frame::Listen(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -376,7 +386,18 @@ impl Process {
                 let _ = channel.flush();
                 return Ok(true);
             }
-            Frame::Grant(_) | Frame::Restore(_) | Frame::Restored(_) | Frame::Counters(_) => {
+            Frame::Rules(_)
+            | Frame::Pin(_)
+            | Frame::Pardon(_)
+            | Frame::Strike { .. }
+            | Frame::Guess { .. } => {}
+            Frame::Grant(_)
+            | Frame::Restore(_)
+            | Frame::Restored(_)
+            | Frame::Counters(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_) => {
                 return Err(Broken::Frame.to_string());
             }
         }

@@ -20,6 +20,7 @@ mod engine_process;
 mod priv_process;
 mod rights;
 mod serve;
+mod suspect;
 mod syncer;
 mod system;
 mod timer;

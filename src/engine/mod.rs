@@ -13,6 +13,7 @@ mod record;
 mod reject;
 mod replay;
 mod start;
+pub mod suspicion;
 
 pub use auth::{Arrival, Client, Mode, Plain};
 pub use record::Record;

@@ -1,6 +1,7 @@
 //! The server's files: `server.toml`, `server.key` and one file for each client.
 
 mod client_file;
+mod gate;
 mod legacy;
 mod model;
 mod raw;
@@ -9,6 +10,7 @@ mod server_file;
 mod value;
 
 pub use client_file::{ClientFile, Overrides};
+pub use gate::{Block, Gate};
 pub use legacy::{LONGEST_KEY, Legacy};
 pub use model::{
     Backend, LONGEST_NAME, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, Server,

@@ -1,6 +1,7 @@
 //! `server.toml`.
 
 use super::ConfigError;
+use super::gate::{self, Gate};
 use super::legacy::{self, Legacy};
 use super::model::{
     Backend, MOST_ALL, MOST_RANGES, MOST_SERVICES, PolicyDefaults, Server, is_name,
@@ -32,6 +33,8 @@ pub struct Config {
     pub policy: PolicyDefaults,
     /// `[plain]`.
     pub legacy: Vec<Legacy>,
+    /// `[http-gate]`.
+    pub gate: Option<Gate>,
 }
 
 /// One of `[[listen]]`.
@@ -90,6 +93,8 @@ impl Config {
         if legacy.is_empty() && listen.iter().any(|l| l.mode == Mode::Plain) {
             return Err(wrong("a listener has mode \"plain\", and there is no [plain]".into()));
         }
+        let state = raw.server.state_dir.get_ref();
+        let gate = raw.http_gate.as_ref().map(|g| gate::read(path, text, g, state)).transpose()?;
         let p = raw.policy;
         for name in p.services.get_ref() {
             if !services.iter().any(|s| s.name == *name.get_ref()) {
@@ -143,6 +148,7 @@ impl Config {
             backend: raw.firewall.backend,
             listen,
             legacy,
+            gate,
             services,
             policy: PolicyDefaults {
                 services: p.services.into_inner().into_iter().map(Spanned::into_inner).collect(),

@@ -273,7 +273,12 @@ impl Priv {
             Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
-            Frame::Grant(_)
+            Frame::Verdict { .. } | Frame::Ban(_) | Frame::Unban(_) | Frame::Pin(_) => {}
+            Frame::Strike { .. }
+            | Frame::Guess { .. }
+            | Frame::Pardon(_)
+            | Frame::Rules(_)
+            | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
             | Frame::Begin(_)

@@ -93,6 +93,15 @@ enum Command {
         #[command(flatten)]
         running: control::Running,
     },
+    /// List who is banned for asking the HTTP gate for what is not there
+    Bans(control::Running),
+    /// End the ban of an address, or all bans within a prefix
+    Pardon {
+        /// The address or prefix
+        address: crate::access::Prefix,
+        #[command(flatten)]
+        running: control::Running,
+    },
     /// Show it all on this machine, in namespaces of its own
     #[cfg(target_os = "linux")]
     Demo {
@@ -146,6 +155,8 @@ pub fn main() -> ExitCode {
         Command::Status(running) => control::status(&running),
         Command::Leases(running) => control::leases(&running),
         Command::Evict { address, running } => control::evict(address, &running),
+        Command::Bans(running) => control::bans(&running),
+        Command::Pardon { address, running } => control::pardon(address, &running),
         #[cfg(target_os = "linux")]
         Command::Demo { backend } => demo::run(&backend).map_err(|e| e.to_string()),
         Command::Completions { shell } => text::completions(Cli::command(), shell),

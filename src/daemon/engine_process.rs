@@ -7,8 +7,9 @@ use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, Policy, Service};
-use crate::crypto::{Door, DoorKey, ServerId};
-use crate::engine::{Arrival, Client, Engine, Mode, Plain, Refusal, Reject, Setup};
+use crate::crypto::{Door, DoorKey, ServerId, random};
+use crate::engine::suspicion::{Pin, Rules};
+use crate::engine::{Arrival, Client, Engine, Mode, Plain, Refusal, Reject, Setup, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -53,6 +54,7 @@ struct Incoming {
     services: Vec<Service>,
     own: Vec<IpAddr>,
     plain: Option<(Access, Plain)>,
+    rules: Rules,
 }
 
 struct Process {
@@ -75,7 +77,7 @@ struct Process {
 fn start(channel: &mut Channel) -> Result<Process, String> {
     let mut incoming = Incoming::default();
     let mut begin: Option<Begin> = None;
-    let mut clients = Vec::new();
+    let (mut clients, mut pin) = (Vec::new(), None);
     let generation = loop {
         let (frame, generation) = wait_for(channel)?;
         match frame {
@@ -85,13 +87,13 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Own(address) => incoming.own.push(address),
             Frame::Client(access, key) => clients.push((access, key)),
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
+            Frame::Rules(rules) => incoming.rules = rules,
+            Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
             Frame::Remove(_)
             | Frame::Closed(_)
             | Frame::Ask
-            | Frame::Rules(_)
-            | Frame::Pin(_)
             | Frame::Pardon(_)
             | Frame::Strike { .. }
             | Frame::Guess { .. } => {}
@@ -119,12 +121,14 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
         clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
         policy: Policy::new(incoming.services, incoming.own),
+        rules: incoming.rules,
         window: begin.window,
         boot,
     };
     drop(clients);
     let now = clock::now();
     let mut engine = Engine::start(setup, &history, now);
+    pin.into_iter().for_each(|pin| engine.handle_pin(pin));
     let seen = engine.remembered() as u64;
     if engine.wants_segment() {
         journal.mend(&mut engine).map_err(|e| {
@@ -261,6 +265,12 @@ impl Process {
             let frame = match one {
                 Told::Grant(grant) => Frame::Grant(*grant.claim()),
                 Told::Restore(claim) => Frame::Restore(claim),
+                Told::Suspect(Suspect::Ban(ban)) => Frame::Ban(ban),
+                Told::Suspect(Suspect::Unban(prefix)) => Frame::Unban(prefix),
+                Told::Suspect(Suspect::Verdict(ticket, verdict)) => {
+                    Frame::Verdict { ticket, verdict }
+                }
+                Told::Suspect(Suspect::Pin(pin)) => Frame::Pin(pin),
             };
             channel.push(&frame, self.generation, vec![]);
         }
@@ -366,6 +376,7 @@ impl Process {
                 self.engine.policy().set_own(incoming.own);
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
                 self.engine.set_plain(incoming.plain);
+                self.engine.set_rules(incoming.rules);
                 self.generation = generation;
             }
             Frame::Listen(modes) => {
@@ -386,11 +397,21 @@ impl Process {
                 let _ = channel.flush();
                 return Ok(true);
             }
-            Frame::Rules(_)
-            | Frame::Pin(_)
-            | Frame::Pardon(_)
-            | Frame::Strike { .. }
-            | Frame::Guess { .. } => {}
+            Frame::Rules(rules) => self.incoming.rules = rules,
+            Frame::Pin(pin) => self.engine.handle_pin(pin),
+            Frame::Pardon(prefix) => self.engine.handle_pardon(&prefix),
+            // Without randomness there is no guessing when a ban ends, and no new PIN.
+            Frame::Strike { ticket, from } => {
+                let chance = random().map_or(0, u64::from_be_bytes);
+                self.engine.handle_strike(ticket, from, chance, clock::now());
+            }
+            Frame::Guess { ticket, from, pin } => match random() {
+                Ok(fresh) => {
+                    let fresh = Pin::of_random(fresh);
+                    self.engine.handle_guess(ticket, from, &pin, fresh, clock::now());
+                }
+                Err(why) => log::error!("no guess at the PIN can be answered: {why}"),
+            },
             Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)

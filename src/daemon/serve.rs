@@ -1,6 +1,6 @@
 //! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
 
-use super::config::{Backend, Config};
+use super::config::{Backend, Block, Config};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control};
@@ -44,6 +44,13 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
             legacy.access.name
         );
     }
+    if let Some(gate) = &config.gate {
+        log::warn!(
+            "[http-gate] is on: {} listens to strangers, and whoever knows the recovery PIN is let \
+             back in; it opens no port",
+            gate.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
     let user = engine_user(&config.server.user)?;
     let state = state_dir(&config.server.state_dir, user)?;
     let journal = state.try_clone().map_err(system("state directory"))?.into();
@@ -59,6 +66,12 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     let run = || {
         let mut firewall = backend(config.backend, &config.shield())?;
         log::info!("firewall: {}", firewall.describe());
+        if config.gate.as_ref().is_some_and(|gate| gate.block == Block::Firewall) {
+            firewall.can_bar().map_err(|e| {
+                let what = "[http-gate] says block = \"firewall\"; install it, or say \"page\"";
+                ServeError::System(format!("{e}: {what}"))
+            })?;
+        }
         // Whatever goes wrong from here on, the ports are shut. Rules that are there already hold
         // leases that may live: they are brought in step when [engine] has read its journal.
         if !firewall.is_up()? {

@@ -51,6 +51,23 @@ pub struct Rules {
     pub never: Vec<Prefix>,
 }
 
+impl Rules {
+    /// Whether nobody in that prefix may be banned with it; `own`: the machine's addresses.
+    #[must_use]
+    pub fn spare(&self, prefix: &Prefix, own: &[IpAddr]) -> bool {
+        let own = own.iter().any(|a| prefix.overlaps(&Prefix::host(*a)));
+        own || prefix.is_unusable() || self.never.iter().any(|n| n.overlaps(prefix))
+    }
+
+    /// Whether such a ban is one that the engine could have made.
+    #[must_use]
+    pub fn allow(&self, ban: &Ban, own: &[IpAddr], now: Unix) -> bool {
+        let one = [Prefix::unit(ban.prefix.address()), Prefix::host(ban.prefix.address())];
+        let longest = now.plus(u64::from(self.longest) * 1_000);
+        one.contains(&ban.prefix) && ban.until <= longest && !self.spare(&ban.prefix, own)
+    }
+}
+
 impl Default for Rules {
     fn default() -> Rules {
         Rules { budget: 3, guesses: 4, first: 600, longest: 86_400, never: Vec::new() }
@@ -233,11 +250,8 @@ impl Suspicion {
         freed
     }
 
-    /// Whether nobody in that prefix may be banned with it.
-    #[must_use]
-    pub fn spares(&self, prefix: &Prefix) -> bool {
-        let own = self.own.iter().any(|a| prefix.overlaps(&Prefix::host(*a)));
-        own || prefix.is_unusable() || self.rules.never.iter().any(|n| n.overlaps(prefix))
+    fn spares(&self, prefix: &Prefix) -> bool {
+        self.rules.spare(prefix, &self.own)
     }
 
     /// What is counted and banned for that address; nothing where it is never banned.
@@ -322,14 +336,11 @@ impl Suspicion {
         if let Some(before) = self.bans.remove(&ban.prefix) {
             self.ends.remove(&(before.ban.until, before.ban.prefix));
         }
-        // An address without a ban for as long as the longest one begins anew.
-        let remembered = u64::from(self.rules.longest) * 1_000;
-        while let Some((until, prefix)) = self.ends.first().copied() {
-            let full = self.bans.len() >= MOST_BANS;
-            let over = until <= now.unix;
-            if !(over && full) && until.plus(remembered) > now.unix {
-                break;
-            }
+        self.forget(now);
+        if self.bans.len() >= MOST_BANS
+            && let Some((until, prefix)) = self.ends.first().copied()
+            && until <= now.unix
+        {
             self.ends.pop_first();
             self.bans.remove(&prefix);
         }
@@ -339,6 +350,18 @@ impl Suspicion {
         self.ends.insert((ban.until, ban.prefix));
         self.bans.insert(ban.prefix, Held { ban, guesses: 0 });
         true
+    }
+
+    /// An address without a ban for as long as the longest one begins anew.
+    pub fn forget(&mut self, now: Now) {
+        let remembered = u64::from(self.rules.longest) * 1_000;
+        while let Some((until, prefix)) = self.ends.first().copied() {
+            if until.plus(remembered) > now.unix {
+                return;
+            }
+            self.ends.pop_first();
+            self.bans.remove(&prefix);
+        }
     }
 
     /// Takes back a ban that the journal remembers. A clock that was set back does not make it

@@ -1,5 +1,6 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
+mod bans;
 mod orders;
 mod partner;
 
@@ -61,6 +62,7 @@ pub(super) struct Priv {
     asking: Vec<UnixStream>,
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
+    bans: bans::Bans,
 }
 
 fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
@@ -103,6 +105,7 @@ impl Priv {
             hup: signals(&[SIGHUP]).map_err(system)?,
             asking: Vec::new(),
             evicted: Vec::new(),
+            bans: bans::Bans::default(),
         })
     }
 
@@ -225,6 +228,7 @@ impl Priv {
                 frames.push(Frame::Remove(id));
             }
         }
+        frames.extend(self.suspicion(!self.restored));
         frames.push(Frame::End);
         self.names = names;
         if let Some(engine) = &mut self.engine {
@@ -273,7 +277,10 @@ impl Priv {
             Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
-            Frame::Verdict { .. } | Frame::Ban(_) | Frame::Unban(_) | Frame::Pin(_) => {}
+            Frame::Ban(ban) => self.ban(ban, now),
+            Frame::Unban(prefix) => self.unban(prefix, now),
+            Frame::Verdict { .. } => self.tell_gate(&frame),
+            Frame::Pin(pin) => self.replace_pin(pin),
             Frame::Strike { .. }
             | Frame::Guess { .. }
             | Frame::Pardon(_)
@@ -304,11 +311,16 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {e}");
             e.to_string()
         })?;
-        if config.listen != self.config.listen || config.server != self.config.server {
-            log::warn!("[server] or [[listen]] has changed: that takes a restart of the server");
+        if config.listen != self.config.listen
+            || config.server != self.config.server
+            || config.gate != self.config.gate
+        {
+            log::warn!(
+                "[server], [[listen]] or [http-gate] has changed: that takes a restart of the server"
+            );
         }
         let (listen, server) = (self.config.listen.clone(), self.config.server.clone());
-        let config = Config { listen, server, ..config };
+        let config = Config { listen, server, gate: self.config.gate.clone(), ..config };
         if let Some((port, service)) = config.shut_out() {
             let why = format!("[service.{service}] protects udp/{port}, where this server listens");
             log::error!("not reloaded, everything stays as it was: {why}");

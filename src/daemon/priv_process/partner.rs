@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 impl Priv {
     /// Starts `[engine]` for the first time, and waits until it has said what it remembers.
     pub(super) fn begin(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        self.find_pin().map_err(ServeError::System)?;
         self.start_engine(key, clients, clock::now()).map_err(ServeError::System)?;
         while !self.restored {
             let Some(engine) = &mut self.engine else {
@@ -53,6 +54,7 @@ impl Priv {
         });
         engine.channel.push(&begin, self.generation, vec![journal]);
         self.engine = Some(engine);
+        self.doubt_bans();
         self.configure(key, clients, now);
         Ok(())
     }
@@ -80,6 +82,7 @@ impl Priv {
     /// The leases are known: shield first, listen afterwards.
     pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
         self.evict_again(now);
+        self.settle_bans(now);
         match self.enforcer.sync(now) {
             Ok(()) => {}
             // At the first start nothing is shut yet, so nobody may think that it is.

@@ -17,8 +17,9 @@ const GATE: &str = "\n[http-gate]\nlisten = \"0.0.0.0:4444\"\nroot = \"/nowhere\
 fn server(backend: &str, struck: &[&str]) -> Option<Server> {
     let mut server = Server::new(backend)?;
     server.edit("s/server.toml", |text| {
-        text.replace("ports = [\"tcp/22\"]", "ports = [\"tcp/22\"]\nrefuse = \"reset\"") + GATE
+        text.replace("[service.\"ssh\"]\n", "[service.\"ssh\"]\nrefuse = \"reset\"\n") + GATE
     });
+    assert!(server.read("s/server.toml").contains("reset"));
     // Once, so that the directory is there as the server makes it.
     server.start();
     server.stop();

@@ -162,9 +162,10 @@ fn who_is_never_banned_is_never_banned() {
 #[test]
 fn a_strike_is_forgiven_in_an_hour() {
     let mut s = fresh();
-    let counted = |s: &mut Suspicion, ms| match s.handle_strike(ip(STRANGER), 0, at(ms)).0 {
-        Verdict::Counted { left } => left,
-        other => panic!("{other:?}"),
+    let counted = |s: &mut Suspicion, ms| {
+        let verdict = s.handle_strike(ip(STRANGER), 0, at(ms)).0;
+        let Verdict::Counted { left } = verdict else { panic!("{verdict:?}") };
+        left
     };
     assert_eq!([0, 1, 2].map(|ms| counted(&mut s, ms)), [2, 1, 0]);
     assert_eq!(counted(&mut s, HOUR), 0, "one is forgiven, and one comes");
@@ -232,10 +233,9 @@ fn many_wrong_guesses_slow_all_answers_down_and_lock_nobody_out() {
         let from = IpAddr::from([203, 0, 113, n]);
         ban(&mut s, from, 0, now);
         for _ in 0..4 {
-            match answer(guess(&mut s, from, "00000000", now)) {
-                Verdict::Wrong { delay_ms, .. } => delays.push(delay_ms),
-                other => panic!("{other:?}"),
-            }
+            let verdict = answer(guess(&mut s, from, "00000000", now));
+            let Verdict::Wrong { delay_ms, .. } = verdict else { panic!("{verdict:?}") };
+            delays.push(delay_ms);
         }
     }
     assert!(delays.is_sorted() && delays[..10].iter().all(|d| *d == 0), "{delays:?}");

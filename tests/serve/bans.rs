@@ -111,27 +111,20 @@ fn the_recovery_pin_is_kept_in_its_file_and_nowhere_else() {
     server.start();
     assert_eq!(digits(), first, "a start keeps it");
     server.stop();
-    let broken: [(&str, Box<dyn Fn()>); 4] = [
-        (
-            "readable",
-            Box::new(|| {
-                let mode = std::fs::Permissions::from_mode(0o644);
-                std::fs::set_permissions(&file, mode).unwrap();
-            }),
-        ),
-        ("short", Box::new(|| std::fs::write(&file, "1234567\n").unwrap())),
-        (
-            "a link",
-            Box::new(|| {
-                let other = file.with_file_name("other");
-                std::fs::rename(&file, &other).unwrap();
-                std::os::unix::fs::symlink(&other, &file).unwrap();
-            }),
-        ),
-        ("gone", Box::new(|| std::fs::remove_file(&file).unwrap())),
-    ];
+    let readable = || {
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&file, mode).unwrap();
+    };
+    let short = || std::fs::write(&file, "1234567\n").unwrap();
+    let link = || {
+        let other = file.with_file_name("other");
+        std::fs::rename(&file, &other).unwrap();
+        std::os::unix::fs::symlink(&other, &file).unwrap();
+    };
+    let gone = || std::fs::remove_file(&file).unwrap();
+    let broken: [&dyn Fn(); 4] = [&readable, &short, &link, &gone];
     let mut before = first;
-    for (what, breaks) in broken {
+    for (what, breaks) in broken.iter().enumerate() {
         breaks();
         server.start();
         server.stop();

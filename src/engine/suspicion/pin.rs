@@ -95,7 +95,7 @@ mod tests {
         let pin = |n: u128| Pin::of_random(n.to_be_bytes());
         assert_eq!(pin(0).digits(), b"000000000000");
         assert_eq!(pin(1_000_000_000_042).digits(), b"000000000042");
-        assert_eq!(pin(u128::MAX).digits(), b"607431768211455"[3..].as_ref());
+        assert_eq!(pin(u128::MAX).digits(), b"431768211455");
         assert!(pin(7).is_long());
     }
 }

@@ -10,6 +10,7 @@ mod netns;
 #[path = "serve"]
 mod serve {
     mod bad;
+    mod bans;
     mod clients;
     mod heal;
     mod hostile;

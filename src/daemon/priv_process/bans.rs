@@ -10,6 +10,7 @@ use crate::time::{Now, Unix};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// What `[priv]` knows of bans.
@@ -68,25 +69,20 @@ impl Priv {
         }
     }
 
-    /// A strike or a guess from `[gate]`: answered here if the address holds a lease, and otherwise
-    /// passed on. Without `[engine]` there is no answer, and `[gate]` must not wait for ever.
-    // The process that serves strangers calls it.
-    #[allow(dead_code)]
-    pub(super) fn suspect(&mut self, frame: Frame) {
-        let (ticket, from) = match &frame {
-            Frame::Strike { ticket, from } => {
-                self.bans.strikes += 1;
-                (*ticket, Prefix::host(*from))
-            }
-            Frame::Guess { ticket, from, .. } => (*ticket, Prefix::host(*from)),
-            _ => return,
-        };
-        let mut leases = self.enforcer.leases.leases();
-        if leases.any(|lease| lease.element().from.contains(&from)) {
-            drop(leases);
+    /// A strike from `[gate]`, or with digits a guess: answered here if the address holds a lease,
+    /// and otherwise passed on. Without `[engine]` there is no answer, and `[gate]` must not wait
+    /// for ever.
+    #[allow(dead_code)] // the process that serves strangers is not started yet
+    pub(super) fn suspect(&mut self, ticket: u64, from: IpAddr, pin: Option<Pin>) {
+        self.bans.strikes += u64::from(pin.is_none());
+        let host = Prefix::host(from);
+        if self.enforcer.leases.leases().any(|lease| lease.element().from.contains(&host)) {
             return self.tell_gate(&Frame::Verdict { ticket, verdict: Verdict::Exempt });
         }
-        drop(leases);
+        let frame = match pin {
+            None => Frame::Strike { ticket, from },
+            Some(pin) => Frame::Guess { ticket, from, pin },
+        };
         if let Some(engine) = self.engine.as_mut().filter(|_| self.restored) {
             engine.channel.push(&frame, self.generation, vec![]);
         }

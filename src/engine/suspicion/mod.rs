@@ -6,13 +6,16 @@
 //! never banned lies in that /64, its other addresses count one by one. All tables are bounded,
 //! whoever comes.
 
+mod pin;
+mod rules;
+
+pub use pin::{LONGEST_PIN, Pin, SHORTEST_PIN};
+pub use rules::{Ban, Rules, Verdict};
+
 use crate::access::Prefix;
-use crate::crypto::equal;
 use crate::time::{Mono, Now, Unix};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
-use zeroize::Zeroizing;
 
 /// The most addresses with strikes; a new one drops the one whose last strike is oldest.
 pub const MOST_STRUCK: usize = 65_536;
@@ -29,148 +32,6 @@ const STEP: u32 = 100;
 const SLOWEST: u32 = 5_000;
 /// One wrong guess of all addresses together is forgiven in so many ms.
 const COOLS: u64 = 10_000;
-/// The most digits of a PIN.
-pub const LONGEST_PIN: usize = 32;
-/// The fewest digits of a PIN that is kept.
-pub const SHORTEST_PIN: usize = 8;
-/// One more than the largest PIN that is made: twelve digits.
-const PINS: u128 = 1_000_000_000_000;
-
-/// How much is too much, and what follows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rules {
-    /// So many strikes of an address have no consequence.
-    pub budget: u8,
-    /// So many guesses at the PIN are compared in one ban of an address.
-    pub guesses: u8,
-    /// The first ban: seconds, doubled each time.
-    pub first: u32,
-    /// The longest ban, random part included: seconds.
-    pub longest: u32,
-    /// Networks that are never banned, beside loopback, link-local and the machine's own.
-    pub never: Vec<Prefix>,
-}
-
-impl Rules {
-    /// Whether nobody in that prefix may be banned with it; `own`: the machine's addresses.
-    #[must_use]
-    pub fn spare(&self, prefix: &Prefix, own: &[IpAddr]) -> bool {
-        let own = own.iter().any(|a| prefix.overlaps(&Prefix::host(*a)));
-        own || prefix.is_unusable() || self.never.iter().any(|n| n.overlaps(prefix))
-    }
-
-    /// Whether such a ban is one that the engine could have made.
-    #[must_use]
-    pub fn allow(&self, ban: &Ban, own: &[IpAddr], now: Unix) -> bool {
-        let one = [Prefix::unit(ban.prefix.address()), Prefix::host(ban.prefix.address())];
-        let longest = now.plus(u64::from(self.longest) * 1_000);
-        one.contains(&ban.prefix) && ban.until <= longest && !self.spare(&ban.prefix, own)
-    }
-}
-
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules { budget: 3, guesses: 4, first: 600, longest: 86_400, never: Vec::new() }
-    }
-}
-
-/// What becomes of a strike or a guess.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// A strike was counted; so many more have no consequence.
-    Counted {
-        /// Strikes.
-        left: u8,
-    },
-    /// The address is banned, and a guess was not compared.
-    Blocked {
-        /// Until when.
-        until: Unix,
-    },
-    /// The PIN was right: the address is banned no more.
-    Pardoned,
-    /// The PIN was wrong.
-    Wrong {
-        /// So many guesses are left in this ban.
-        left: u8,
-        /// The answer is to be held back so long.
-        delay_ms: u32,
-    },
-    /// The address is never banned, or holds a lease, or is not banned at present.
-    Exempt,
-}
-
-/// A ban.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Ban {
-    /// An IPv4 address, or the /64 of an IPv6 address.
-    pub prefix: Prefix,
-    /// Until when, by the wall clock.
-    pub until: Unix,
-    /// Which ban of this address it is, from 1.
-    pub times: u8,
-}
-
-/// Digits of a recovery PIN, or of a guess at it; wiped when dropped, and never shown by `Debug`.
-#[derive(Clone)]
-pub struct Pin {
-    digits: Zeroizing<[u8; LONGEST_PIN]>,
-    length: u8,
-}
-
-impl Pin {
-    /// The PIN of this text: 1 to 32 digits and nothing else.
-    #[must_use]
-    pub fn new(text: &[u8]) -> Option<Pin> {
-        let possible = (1..=LONGEST_PIN).contains(&text.len());
-        if !possible || !text.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let mut digits = Zeroizing::new([0; LONGEST_PIN]);
-        digits[..text.len()].copy_from_slice(text);
-        Some(Pin { digits, length: text.len() as u8 })
-    }
-
-    /// A PIN of twelve digits out of the system's randomness, all equally likely.
-    #[must_use]
-    pub fn of_random(random: [u8; 16]) -> Pin {
-        // 2^128 is no multiple of 10^12: what that favours is less than one in 10^26.
-        let mut number = u128::from_be_bytes(random) % PINS;
-        let mut digits = Zeroizing::new([0; LONGEST_PIN]);
-        for place in digits[..12].iter_mut().rev() {
-            *place = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
-        Pin { digits, length: 12 }
-    }
-
-    /// The digits.
-    #[must_use]
-    pub fn digits(&self) -> &[u8] {
-        &self.digits[..usize::from(self.length)]
-    }
-
-    /// Whether it is long enough to be kept.
-    #[must_use]
-    pub fn is_long(&self) -> bool {
-        usize::from(self.length) >= SHORTEST_PIN
-    }
-}
-
-impl PartialEq for Pin {
-    /// In constant time, the length included: zeros are no digits.
-    fn eq(&self, other: &Pin) -> bool {
-        equal(self.digits.as_ref(), other.digits.as_ref())
-    }
-}
-
-impl Eq for Pin {}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pin(..)")
-    }
-}
 
 /// What an address has done lately.
 #[derive(Clone, Copy, Debug)]
@@ -277,6 +138,7 @@ impl Suspicion {
         if count <= self.rules.budget {
             return (Verdict::Counted { left: self.rules.budget - count }, None);
         }
+        self.forget(now);
         let times = self.bans.get(&prefix).map_or(0, |held| held.ban.times).saturating_add(1);
         let until = now.unix.plus(self.length(times, chance));
         let ban = Ban { prefix, until, times };
@@ -336,7 +198,6 @@ impl Suspicion {
         if let Some(before) = self.bans.remove(&ban.prefix) {
             self.ends.remove(&(before.ban.until, before.ban.prefix));
         }
-        self.forget(now);
         if self.bans.len() >= MOST_BANS
             && let Some((until, prefix)) = self.ends.first().copied()
             && until <= now.unix

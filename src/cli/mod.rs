@@ -130,6 +130,9 @@ enum Command {
     /// The process that holds sockets and keys
     #[command(hide = true)]
     EngineProcess,
+    /// The process that serves files to strangers
+    #[command(hide = true)]
+    GateProcess,
 }
 
 /// Runs what the command line says. Exit status: 0 done, 1 refused or failed, 2 usage.
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::DemoHost { name, argv } => demo::host(&name, &argv).map_err(|e| e.to_string()),
         Command::EngineProcess => return daemon::run_engine(),
+        Command::GateProcess => return daemon::run_gate(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

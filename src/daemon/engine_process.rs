@@ -103,6 +103,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             | Frame::Verdict { .. }
             | Frame::Ban(_)
             | Frame::Unban(_)
+            | Frame::Site(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -159,7 +160,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
 }
 
 /// The next frame, however long it takes.
-fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
+pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
     loop {
         if let Some(next) = channel.next().map_err(|why| format!("[priv]: {why}"))? {
             return Ok(next);
@@ -357,7 +358,8 @@ impl Process {
             | Frame::Counters(_)
             | Frame::Verdict { .. }
             | Frame::Ban(_)
-            | Frame::Unban(_) => {
+            | Frame::Unban(_)
+            | Frame::Site(_) => {
                 return Err(Broken::Frame.to_string());
             }
         }

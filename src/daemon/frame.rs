@@ -11,6 +11,7 @@
 use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
 use super::config::{MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
+use super::site::Site;
 use crate::access::{
     Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
 };
@@ -103,6 +104,8 @@ pub enum Frame {
     Pin(Pin),
     /// Down: how much is too much.
     Rules(Rules),
+    /// To `[gate]`: a part of what it serves.
+    Site(Site),
 }
 
 /// What a configuration begins with.
@@ -249,6 +252,10 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             w.rules(rules);
             39
         }
+        Frame::Site(part) => {
+            w.site(part);
+            40
+        }
     };
     w.bytes
 }
@@ -327,6 +334,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         37 => Frame::Pardon(r.prefix()?),
         38 => Frame::Pin(r.pin()?),
         39 => Frame::Rules(r.rules()?),
+        40 => Frame::Site(r.site()?),
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))

@@ -146,6 +146,23 @@ fn engine_user(name: &str) -> Result<Option<(u32, u32)>, ServeError> {
     }
 }
 
+/// User and group that `[gate]` becomes: never the user of `[engine]` where there is another one.
+pub(super) fn gate_user(engine: Option<(u32, u32)>) -> Result<Option<(u32, u32)>, ServeError> {
+    let Some(engine) = engine else { return Ok(None) };
+    let find = |name: &str| User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
+    let user = find("_opensesame-gate").or_else(|| find("nobody")).ok_or_else(|| {
+        let what = "[http-gate]: neither `_opensesame-gate` nor `nobody` exists: add a system user";
+        ServeError::System(what.into())
+    })?;
+    if user.uid.as_raw() == engine.0 {
+        log::warn!(
+            "[gate] has to share the user `{}` with [engine]: add `_opensesame-gate`",
+            user.name
+        );
+    }
+    Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
+}
+
 /// In a user namespace that maps one id there is nobody else to become.
 #[cfg(target_os = "linux")]
 fn is_only_user() -> bool {

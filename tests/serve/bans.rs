@@ -10,7 +10,7 @@ use opensesame_spa::time::{Mono, Now};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 
-const GATE: &str = "\n[http-gate]\nlisten = \"0.0.0.0:4444\"\nroot = \"/nowhere\"\n\
+const GATE: &str = "\n[http-gate]\nlisten = \"0.0.0.0:4444\"\nroot = \"/\"\n\
     files = { \"*\" = \"index.html\" }\nblock = \"firewall\"\nnever = [\"10.77.2.2\"]\n";
 
 /// A server whose journal remembers strikes as if its gate had reported them.

@@ -5,6 +5,7 @@ use super::Priv;
 use crate::access::Prefix;
 use crate::daemon::config::{Block, Gate, SecretFile, shown, write_new};
 use crate::daemon::frame::Frame;
+use crate::daemon::system::Partner;
 use crate::engine::suspicion::{Ban, MOST_BANS, Pin, Rules, Verdict};
 use crate::time::{Now, Unix};
 use serde_json::{Value, json};
@@ -72,7 +73,6 @@ impl Priv {
     /// A strike from `[gate]`, or with digits a guess: answered here if the address holds a lease,
     /// and otherwise passed on. Without `[engine]` there is no answer, and `[gate]` must not wait
     /// for ever.
-    #[allow(dead_code)] // the process that serves strangers is not started yet
     pub(super) fn suspect(&mut self, ticket: u64, from: IpAddr, pin: Option<Pin>) {
         self.bans.strikes += u64::from(pin.is_none());
         let host = Prefix::host(from);
@@ -83,14 +83,16 @@ impl Priv {
             None => Frame::Strike { ticket, from },
             Some(pin) => Frame::Guess { ticket, from, pin },
         };
-        if let Some(engine) = self.engine.as_mut().filter(|_| self.restored) {
+        // Strangers make as many as they like: what an [engine] cannot take is not kept.
+        let takes = |e: &&mut Partner| self.restored && !e.channel.is_full();
+        if let Some(engine) = self.engine.as_mut().filter(takes) {
             engine.channel.push(&frame, self.generation, vec![]);
         }
     }
 
-    /// Passes on what `[gate]` has to know.
-    pub(super) fn tell_gate(&mut self, frame: &Frame) {
-        let _ = frame;
+    /// All bans that run.
+    pub(super) fn bans(&self, now: Now) -> Vec<Ban> {
+        self.running(now.unix).copied().collect()
     }
 
     fn rules(&self) -> Rules {

@@ -1,6 +1,7 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
 mod bans;
+mod gate;
 mod orders;
 mod partner;
 
@@ -63,6 +64,7 @@ pub(super) struct Priv {
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
     bans: bans::Bans,
+    door: Option<gate::Door>,
 }
 
 fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
@@ -106,6 +108,7 @@ impl Priv {
             asking: Vec::new(),
             evicted: Vec::new(),
             bans: bans::Bans::default(),
+            door: None,
         })
     }
 
@@ -120,7 +123,8 @@ impl Priv {
         }
         loop {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
-            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins];
+            let gate = self.door.as_ref().and_then(gate::Door::again);
+            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins, gate];
             let next = due.into_iter().flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
             self.wait().map_err(|e| ServeError::System(format!("poll: {e}")))?;
@@ -141,10 +145,11 @@ impl Priv {
         ];
         fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        if let Some(engine) = &self.engine {
+        let engine = self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting()));
+        for (fd, waits) in engine.into_iter().chain(self.door.as_ref().and_then(gate::Door::poll)) {
             let mut interest = PollFlags::POLLIN;
-            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
-            fds.push(PollFd::new(engine.channel.as_fd(), interest));
+            interest.set(PollFlags::POLLOUT, waits);
+            fds.push(PollFd::new(fd, interest));
         }
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -162,6 +167,8 @@ impl Priv {
         self.enforcer.handle_timeout(now);
         self.listen_to_engine(now)?;
         self.look_after(now);
+        self.listen_to_gate(now);
+        self.look_after_gate(now);
         let changed = self.watch.as_mut().is_some_and(Watch::drain);
         if changed && self.watch.as_ref().is_some_and(Watch::is_over) {
             self.watch = Watch::new(&self.config.clients_dir());
@@ -183,6 +190,7 @@ impl Priv {
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
         }
+        self.flush_gate(now);
         Ok(())
     }
 
@@ -285,6 +293,7 @@ impl Priv {
             | Frame::Guess { .. }
             | Frame::Pardon(_)
             | Frame::Rules(_)
+            | Frame::Site(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)

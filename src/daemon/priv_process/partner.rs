@@ -37,12 +37,13 @@ impl Priv {
             self.listen_to_engine(now)?;
             self.look_after(now);
         }
-        Ok(())
+        self.open_gate(clock::now())
     }
 
     /// Starts `[engine]` and gives it the configuration; it answers when it has read its journal.
     fn start_engine(&mut self, key: ServerKey, clients: Clients, now: Now) -> Result<(), String> {
-        let mut engine = system::spawn().map_err(|e| format!("cannot start [engine]: {e}"))?;
+        let mut engine =
+            system::spawn("engine-process").map_err(|e| format!("cannot start [engine]: {e}"))?;
         self.generation += 1;
         self.restored = false;
         self.patience = now.mono.plus(PATIENCE);
@@ -130,6 +131,8 @@ impl Priv {
 
     /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
     pub(super) fn farewell(&mut self, now: Now) {
+        // Whoever is answered no more is not let in either.
+        self.door = None;
         let Some(mut engine) = self.engine.take() else { return };
         engine.channel.push(&Frame::Stop, self.generation, vec![]);
         let _ = engine.channel.flush();

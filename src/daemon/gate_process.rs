@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
 /// Descriptors that are not connections.
@@ -102,20 +102,26 @@ struct Talk {
 impl Talk {
     async fn run(&mut self, mut questions: mpsc::Receiver<Asked>) -> Result<(), String> {
         let copy = self.channel.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
-        let fd = AsyncFd::register(copy).map_err(|e| e.to_string())?;
+        let copy = tokio::net::UnixStream::from_std(UnixStream::from(copy));
+        let copy = copy.map_err(|e| e.to_string())?;
+        // Cleared before the channel is used: what comes meanwhile makes it ready again.
+        let clear = |what| {
+            let _ = copy.try_io(what, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        };
         let broken = |why: Broken| format!("[priv]: {why}");
         loop {
             self.channel.flush().map_err(broken)?;
             tokio::select! {
-                ready = fd.readable() => {
-                    // Cleared first: what arrives while this reads makes it ready again.
-                    ready.map_err(|e| e.to_string())?.clear_ready();
+                ready = copy.readable() => {
+                    ready.map_err(|e| e.to_string())?;
+                    clear(Interest::READABLE);
                     while let Some((frame, _)) = self.channel.next().map_err(broken)? {
                         self.handle_frame(frame)?;
                     }
                 }
-                ready = fd.writable(), if self.channel.is_waiting() => {
-                    ready.map_err(|e| e.to_string())?.clear_ready();
+                ready = copy.writable(), if self.channel.is_waiting() => {
+                    ready.map_err(|e| e.to_string())?;
+                    clear(Interest::WRITABLE);
                 }
                 asked = questions.recv() => match asked {
                     Some(asked) => self.pass_on(asked),

@@ -12,6 +12,7 @@ mod serve {
     mod bad;
     mod bans;
     mod clients;
+    mod gate;
     mod heal;
     mod hostile;
     mod kills;

@@ -42,17 +42,21 @@ fn start(mut channel: Channel) -> Result<(), String> {
     let (mut user, mut path, mut early) = (None, None, Vec::new());
     let (mut files, mut ignore, mut proxies) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
     let count = loop {
-        match wait_for(&mut channel)?.0 {
-            Frame::Site(Told::User(told)) => user = Some(told),
-            Frame::Site(Told::Path(told)) => path = Some(told),
-            Frame::Site(Told::File(file)) => {
+        let frame = wait_for(&mut channel)?.0;
+        let Frame::Site(part) = frame else {
+            early.push(frame);
+            continue;
+        };
+        match part {
+            Told::User(told) => user = Some(told),
+            Told::Path(told) => path = Some(told),
+            Told::File(file) => {
                 let path = path.take().ok_or("a file without a path")?;
                 files.insert(path, file.into());
             }
-            Frame::Site(Told::Ignore(path)) => drop(ignore.insert(path)),
-            Frame::Site(Told::Proxy(prefix)) => proxies.push(prefix),
-            Frame::Site(Told::Go(count)) => break count,
-            other => early.push(other),
+            Told::Ignore(path) => drop(ignore.insert(path)),
+            Told::Proxy(prefix) => proxies.push(prefix),
+            Told::Go(count) => break count,
         }
     };
     let root = channel.take_fd().ok_or("no root was handed down")?;

@@ -4,6 +4,7 @@ use super::config::{Backend, Block, Config};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control};
+use crate::access::{Ports, Protocol, Service};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -50,6 +51,17 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
              back in; it opens no port",
             gate.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         );
+    }
+    for at in config.gate.iter().flat_map(|gate| &gate.listen) {
+        let own = Ports::new(Protocol::Tcp, at.port(), at.port());
+        let shut = |s: &&Service| own.is_some_and(|own| s.ports.iter().any(|p| p.contains(&own)));
+        if let Some(service) = config.services.iter().find(shut) {
+            let name = &service.name;
+            log::warn!(
+                "[service.{name}] protects tcp/{}: only its clients reach the gate",
+                at.port()
+            );
+        }
     }
     let user = engine_user(&config.server.user)?;
     let state = state_dir(&config.server.state_dir, user)?;

@@ -10,8 +10,10 @@ mod netns;
 #[path = "serve"]
 mod serve {
     mod bad;
+    mod bans;
     mod capture;
     mod clients;
+    mod gate;
     mod heal;
     mod hostile;
     mod kills;

@@ -100,6 +100,15 @@ enum Command {
         #[command(flatten)]
         running: control::Running,
     },
+    /// List who is banned for asking the HTTP gate for what is not there
+    Bans(control::Running),
+    /// End the ban of an address, or all bans within a prefix
+    Pardon {
+        /// The address or prefix
+        address: crate::access::Prefix,
+        #[command(flatten)]
+        running: control::Running,
+    },
     /// Show it all on this machine, in namespaces of its own
     #[cfg(target_os = "linux")]
     Demo {
@@ -134,6 +143,9 @@ enum Command {
     /// The process that holds sockets and keys
     #[command(hide = true)]
     EngineProcess,
+    /// The process that serves files to strangers
+    #[command(hide = true)]
+    GateProcess,
 }
 
 /// Runs what the command line says. Exit status: 0 done, 1 refused or failed, 2 usage.
@@ -161,6 +173,8 @@ pub fn main() -> ExitCode {
         Command::Status(running) => control::status(&running),
         Command::Leases(running) => control::leases(&running),
         Command::Evict { address, running } => control::evict(address, &running),
+        Command::Bans(running) => control::bans(&running),
+        Command::Pardon { address, running } => control::pardon(address, &running),
         #[cfg(target_os = "linux")]
         Command::Demo { backend } => demo::run(&backend).map_err(|e| e.to_string()),
         Command::Completions { shell } => text::completions(Cli::command(), shell),
@@ -170,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Container(container) => container.run(),
         Command::ContainerService { port } => container::service(port),
         Command::EngineProcess => return daemon::run_engine(),
+        Command::GateProcess => return daemon::run_gate(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,17 +1,19 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
 mod arrivals;
+mod trouble;
 
 use super::capture::{Capture, Family};
 use super::channel::{Broken, Channel};
 use super::clock;
-use super::frame::{ACCEPTED, Begin, COUNTERS, Frame};
+use super::frame::{Begin, COUNTERS, Frame};
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, Policy, Service};
-use crate::crypto::{Door, DoorKey, ServerId};
-use crate::engine::{Client, Engine, Knock, Mode, Plain, Reject, Setup};
+use crate::crypto::{Door, DoorKey, ServerId, random};
+use crate::engine::suspicion::{Pin, Rules};
+use crate::engine::{Client, Engine, Knock, Mode, Plain, Setup, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -55,6 +57,7 @@ struct Incoming {
     own: Vec<IpAddr>,
     plain: Option<(Access, Plain)>,
     knocks: Vec<(Access, Knock)>,
+    rules: Rules,
 }
 
 struct Process {
@@ -78,7 +81,7 @@ struct Process {
 fn start(channel: &mut Channel) -> Result<Process, String> {
     let mut incoming = Incoming::default();
     let mut begin: Option<Begin> = None;
-    let mut clients = Vec::new();
+    let (mut clients, mut pin) = (Vec::new(), None);
     let generation = loop {
         let (frame, generation) = wait_for(channel)?;
         match frame {
@@ -89,11 +92,22 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Client(access, key) => clients.push((access, key)),
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
+            Frame::Rules(rules) => incoming.rules = rules,
+            Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
-            Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
+            Frame::Remove(_)
+            | Frame::Closed(_)
+            | Frame::Ask
+            | Frame::Pardon(_)
+            | Frame::Strike { .. }
+            | Frame::Guess { .. } => {}
             Frame::Listen(_)
             | Frame::Capture(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_)
+            | Frame::Site(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -116,12 +130,14 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         knocks: std::mem::take(&mut incoming.knocks),
         salt: crate::crypto::random().map_err(|e| e.to_string())?,
         policy: Policy::new(incoming.services, incoming.own),
+        rules: incoming.rules,
         window: begin.window,
         boot,
     };
     drop(clients);
     let now = clock::now();
     let mut engine = Engine::start(setup, &history, now);
+    pin.into_iter().for_each(|pin| engine.handle_pin(pin));
     let seen = engine.remembered() as u64;
     if engine.wants_segment() {
         journal.mend(&mut engine).map_err(|e| {
@@ -151,7 +167,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
 }
 
 /// The next frame, however long it takes.
-fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
+pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
     loop {
         if let Some(next) = channel.next().map_err(|why| format!("[priv]: {why}"))? {
             return Ok(next);
@@ -224,6 +240,12 @@ impl Process {
             let frame = match one {
                 Told::Grant(grant) => Frame::Grant(*grant.claim()),
                 Told::Restore(claim) => Frame::Restore(claim),
+                Told::Suspect(Suspect::Ban(ban)) => Frame::Ban(ban),
+                Told::Suspect(Suspect::Unban(prefix)) => Frame::Unban(prefix),
+                Told::Suspect(Suspect::Verdict(ticket, verdict)) => {
+                    Frame::Verdict { ticket, verdict }
+                }
+                Told::Suspect(Suspect::Pin(pin)) => Frame::Pin(pin),
             };
             channel.push(&frame, self.generation, vec![]);
         }
@@ -242,47 +264,6 @@ impl Process {
                     self.store_failed(&error, lost, now);
                 }
             }
-        }
-    }
-
-    fn handle_syncs(&mut self, now: Now) {
-        for (ticket, result) in self.syncer.done() {
-            match result {
-                Ok(()) => {
-                    for (from, answer) in self.engine.handle_synced(ticket, now) {
-                        match answer {
-                            Ok(_) => {}
-                            Err(refusal) => self.refuse(refusal, from, now),
-                        }
-                    }
-                }
-                Err(error) => {
-                    let lost = self.engine.handle_store_failed();
-                    self.store_failed(&error, lost, now);
-                }
-            }
-        }
-    }
-
-    fn store_failed(&mut self, error: &io::Error, lost: usize, now: Now) {
-        self.counters[ACCEPTED.len() + Reject::NoRecord.index()] += lost as u64;
-        log::error!(
-            "the journal cannot be written: {error}; {lost} requests were refused, and so is \
-             everything until it can: make room on its disk"
-        );
-        // At once, before anything else happens: a full segment may be all that is wrong.
-        self.tried = Mono(now.mono.0.saturating_sub(AGAIN));
-        self.mend(now);
-    }
-
-    fn mend(&mut self, now: Now) {
-        if !self.engine.wants_segment() || now.mono.since(self.tried) < AGAIN {
-            return;
-        }
-        self.tried = now.mono;
-        match self.journal.mend(&mut self.engine) {
-            Ok(()) => log::warn!("the journal can be written again"),
-            Err(e) => log::debug!("the journal still cannot be written: {e}"),
         }
     }
 
@@ -316,6 +297,7 @@ impl Process {
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
                 self.engine.set_plain(incoming.plain);
                 self.engine.set_knocks(incoming.knocks);
+                self.engine.set_rules(incoming.rules);
                 self.generation = generation;
             }
             Frame::Listen(modes) => {
@@ -343,7 +325,29 @@ impl Process {
                 let _ = channel.flush();
                 return Ok(true);
             }
-            Frame::Grant(_) | Frame::Restore(_) | Frame::Restored(_) | Frame::Counters(_) => {
+            Frame::Rules(rules) => self.incoming.rules = rules,
+            Frame::Pin(pin) => self.engine.handle_pin(pin),
+            Frame::Pardon(prefix) => self.engine.handle_pardon(&prefix),
+            // Without randomness there is no guessing when a ban ends, and no new PIN.
+            Frame::Strike { ticket, from } => {
+                let chance = random().map_or(0, u64::from_be_bytes);
+                self.engine.handle_strike(ticket, from, chance, clock::now());
+            }
+            Frame::Guess { ticket, from, pin } => match random() {
+                Ok(fresh) => {
+                    let fresh = Pin::of_random(fresh);
+                    self.engine.handle_guess(ticket, from, &pin, fresh, clock::now());
+                }
+                Err(why) => log::error!("no guess at the PIN can be answered: {why}"),
+            },
+            Frame::Grant(_)
+            | Frame::Restore(_)
+            | Frame::Restored(_)
+            | Frame::Counters(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_)
+            | Frame::Site(_) => {
                 return Err(Broken::Frame.to_string());
             }
         }

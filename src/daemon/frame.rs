@@ -13,11 +13,13 @@ use super::claim::encode_claim;
 use super::config::{
     Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
 };
+use super::site::Site;
 use crate::access::{
     Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service,
     ServiceId,
 };
 use crate::crypto::{ClientKey, DoorKey, ServerId};
+use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
 use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
 use crate::time::Unix;
 use std::net::IpAddr;
@@ -74,6 +76,43 @@ pub enum Frame {
     Restored(u64),
     /// Up: the counters.
     Counters([u64; COUNTERS]),
+    /// From `[gate]`, by way of `[priv]`: somebody with a completed connection has asked for what
+    /// is not there.
+    Strike {
+        /// What the answer will carry.
+        ticket: u64,
+        /// Who.
+        from: IpAddr,
+    },
+    /// From `[gate]`, by way of `[priv]`: somebody who is banned has typed digits.
+    Guess {
+        /// What the answer will carry.
+        ticket: u64,
+        /// Who.
+        from: IpAddr,
+        /// Which.
+        pin: Pin,
+    },
+    /// To `[gate]`, by way of `[priv]`: what becomes of a strike or a guess.
+    Verdict {
+        /// Of which.
+        ticket: u64,
+        /// What.
+        verdict: Verdict,
+    },
+    /// To `[gate]`, by way of `[priv]`: banned from now on, or from before a restart.
+    Ban(Ban),
+    /// To `[gate]`, by way of `[priv]`: banned no more.
+    Unban(Prefix),
+    /// Down: an administrator pardons all that shares an address with this.
+    Pardon(Prefix),
+    /// Down: the PIN that is kept; up: the one that is to replace it, answered by the one that is
+    /// kept then.
+    Pin(Pin),
+    /// Down: how much is too much.
+    Rules(Rules),
+    /// To `[gate]`: a part of what it serves.
+    Site(Site),
 }
 
 /// What a configuration begins with.
@@ -222,6 +261,42 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             });
             15
         }
+        Frame::Strike { ticket, from } => {
+            w.put(&ticket.to_be_bytes()).address(*from);
+            32
+        }
+        Frame::Guess { ticket, from, pin } => {
+            w.put(&ticket.to_be_bytes()).address(*from).pin(pin);
+            33
+        }
+        Frame::Verdict { ticket, verdict } => {
+            w.put(&ticket.to_be_bytes()).verdict(verdict);
+            34
+        }
+        Frame::Ban(ban) => {
+            w.ban(ban);
+            35
+        }
+        Frame::Unban(prefix) => {
+            w.prefix(prefix);
+            36
+        }
+        Frame::Pardon(prefix) => {
+            w.prefix(prefix);
+            37
+        }
+        Frame::Pin(pin) => {
+            w.pin(pin);
+            38
+        }
+        Frame::Rules(rules) => {
+            w.rules(rules);
+            39
+        }
+        Frame::Site(part) => {
+            w.site(part);
+            40
+        }
     };
     w.bytes
 }
@@ -238,7 +313,7 @@ fn access<'a>(w: &'a mut Writer, a: &Access) -> &'a mut Writer {
     }
     w.put(&[a.sources.len().min(MOST_SOURCES) as u8]);
     for net in a.sources.iter().take(MOST_SOURCES) {
-        w.address(net.address()).put(&[net.length()]);
+        w.prefix(net);
     }
     w
 }
@@ -302,6 +377,15 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let interface = (!name.is_empty()).then_some(name);
             Frame::Capture(Capturing { interface, mode, ports })
         }
+        32 => Frame::Strike { ticket: r.u64()?, from: r.address()? },
+        33 => Frame::Guess { ticket: r.u64()?, from: r.address()?, pin: r.pin()? },
+        34 => Frame::Verdict { ticket: r.u64()?, verdict: r.verdict()? },
+        35 => Frame::Ban(r.ban()?),
+        36 => Frame::Unban(r.prefix()?),
+        37 => Frame::Pardon(r.prefix()?),
+        38 => Frame::Pin(r.pin()?),
+        39 => Frame::Rules(r.rules()?),
+        40 => Frame::Site(r.site()?),
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))
@@ -336,11 +420,7 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
     let count = r.byte()?;
     let services = (0..count).map(|_| r.take().map(ServiceId)).collect::<Option<_>>()?;
     let count = r.byte()?;
-    let net = |r: &mut Reader<'_>| {
-        let address = r.address()?;
-        Prefix::new(address, r.byte()?).ok()
-    };
-    let sources = (0..count).map(|_| net(r)).collect::<Option<_>>()?;
+    let sources = (0..count).map(|_| r.prefix()).collect::<Option<_>>()?;
     Some(Access {
         client,
         name,

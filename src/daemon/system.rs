@@ -8,7 +8,7 @@ use crate::firewall::{self, DryRun, Firewall, Shield};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -174,8 +174,35 @@ impl Drop for Partner {
     }
 }
 
-/// Starts `[engine]`: this program once more, with a socket as its stdin and an empty environment.
-pub(super) fn spawn() -> io::Result<Partner> {
+/// A TCP socket that listens on that address; an IPv6 wildcard takes IPv4 as well.
+pub(super) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let wrong = |e: io::Error| {
+        let hint = match e.kind() == io::ErrorKind::AddrInUse {
+            true => "; another program has it: `ss -tlpn` says which",
+            false => "",
+        };
+        ServeError::System(format!("cannot listen on tcp {address}: {e}{hint}"))
+    };
+    let make = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        #[cfg(target_os = "linux")]
+        match address.is_ipv6() {
+            true => socket.set_freebind_v6(true)?,
+            false => socket.set_freebind_v4(true)?,
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1_024)?;
+        Ok(TcpListener::from(socket))
+    };
+    make().map_err(wrong)
+}
+
+/// Starts another process in this `role`: this program once more, with a socket as its stdin and an empty environment.
+pub(super) fn spawn(role: &str) -> io::Result<Partner> {
     let (ours, theirs) = UnixStream::pair()?;
     let program = if cfg!(target_os = "linux") {
         // The program that runs, even if the file has been replaced since.
@@ -186,7 +213,7 @@ pub(super) fn spawn() -> io::Result<Partner> {
     let mut command = Command::new(program);
     command
         .arg0("opensesame-spa")
-        .arg("engine-process")
+        .arg(role)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null());

@@ -2,6 +2,7 @@
 
 mod capture;
 mod client_file;
+mod gate;
 mod knock;
 mod legacy;
 mod model;
@@ -12,6 +13,7 @@ mod value;
 
 pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
+pub use gate::{Block, Gate};
 pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, LONGEST_NAME, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, Server,

@@ -20,7 +20,7 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 /// A value that the file does not hold has no place in it.
-fn unsaid<T>(value: T) -> Spanned<T> {
+pub(super) fn unsaid<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
@@ -52,6 +52,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) service: BTreeMap<Spanned<String>, RawService>,
     pub(super) plain: Option<RawPlain>,
+    pub(super) http_gate: Option<super::gate::RawGate>,
     #[serde(default)]
     pub(super) knock: RawKnocks,
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use super::capture::{self, Capturing};
+use super::gate::{self, Gate};
 use super::knock;
 use super::legacy::{self, How, Legacy};
 use super::model::{
@@ -36,6 +37,8 @@ pub struct Config {
     pub policy: PolicyDefaults,
     /// `[plain]`.
     pub legacy: Vec<Legacy>,
+    /// `[http-gate]`.
+    pub gate: Option<Gate>,
 }
 
 /// One of `[[listen]]`.
@@ -105,6 +108,8 @@ impl Config {
         if !legacy.iter().any(has) && raw.listen.iter().any(plain) {
             return Err(wrong("a listener has mode \"plain\", and there is no [plain]".into()));
         }
+        let state = raw.server.state_dir.get_ref();
+        let gate = raw.http_gate.as_ref().map(|g| gate::read(path, text, g, state)).transpose()?;
         let p = raw.policy;
         for name in p.services.get_ref() {
             if !services.iter().any(|s| s.name == *name.get_ref()) {
@@ -159,6 +164,7 @@ impl Config {
             listen,
             captures,
             legacy,
+            gate,
             services,
             policy: PolicyDefaults {
                 services: p.services.into_inner().into_iter().map(Spanned::into_inner).collect(),

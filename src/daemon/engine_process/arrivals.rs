@@ -3,8 +3,7 @@
 use super::Process;
 use crate::access::{Action, Protocol};
 use crate::daemon::capture::Received;
-use crate::daemon::frame::ACCEPTED;
-use crate::engine::{Arrival, Mode, Refusal, Reject, Step};
+use crate::engine::{Arrival, Mode, Step};
 use crate::time::Now;
 use std::net::{IpAddr, SocketAddr};
 
@@ -78,28 +77,6 @@ impl Process {
         }
     }
 
-    pub(super) fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
-        self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
-        // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
-        // his packet can be sent by anybody, any number of times.
-        let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);
-        match refusal.client.and_then(|c| self.engine.name(c)) {
-            Some(name) if !copied => {
-                if let Some(held) = self.proven.pass(now.mono) {
-                    let held = held_back(held);
-                    log::info!("refused client={name} from={from}: {}{held}", refusal.reason);
-                }
-            }
-            Some(_) | None => {
-                if log::log_enabled!(log::Level::Debug)
-                    && let Some(held) = self.strangers.pass(now.mono)
-                {
-                    log::debug!("refused from={from}: {}{}", refusal.reason, held_back(held));
-                }
-            }
-        }
-    }
-
     /// Tells those who said the plain key what they asked for is on its way.
     pub(super) fn answer(&self, answers: &[(usize, SocketAddr, Action)]) {
         for (index, peer, action) in answers {
@@ -116,15 +93,11 @@ impl Process {
     }
 }
 
-/// The place of a mode in [`ACCEPTED`].
+/// The place of a mode in [`crate::daemon::frame::ACCEPTED`].
 fn accepted(mode: Mode) -> usize {
     match mode {
         Mode::Spa => 0,
         Mode::Plain => 1,
         Mode::Knock => 2,
     }
-}
-
-fn held_back(lines: u64) -> String {
-    if lines == 0 { String::new() } else { format!(" ({lines} such lines were held back)") }
 }

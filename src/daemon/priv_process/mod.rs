@@ -1,5 +1,7 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
+mod bans;
+mod gate;
 mod orders;
 mod orphans;
 mod partner;
@@ -66,6 +68,8 @@ pub(super) struct Priv {
     asking: Vec<UnixStream>,
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
+    bans: bans::Bans,
+    door: Option<gate::Door>,
 }
 
 fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
@@ -110,6 +114,8 @@ impl Priv {
             orphans: Orphans::adopt().map_err(system)?,
             asking: Vec::new(),
             evicted: Vec::new(),
+            bans: bans::Bans::default(),
+            door: None,
         })
     }
 
@@ -124,7 +130,8 @@ impl Priv {
         }
         loop {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
-            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins];
+            let gate = self.door.as_ref().and_then(gate::Door::again);
+            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins, gate];
             let next = due.into_iter().flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
             self.wait().map_err(|e| ServeError::System(format!("poll: {e}")))?;
@@ -146,10 +153,11 @@ impl Priv {
         fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.orphans.as_ref().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        if let Some(engine) = &self.engine {
+        let engine = self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting()));
+        for (fd, waits) in engine.into_iter().chain(self.door.as_ref().and_then(gate::Door::poll)) {
             let mut interest = PollFlags::POLLIN;
-            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
-            fds.push(PollFd::new(engine.channel.as_fd(), interest));
+            interest.set(PollFlags::POLLOUT, waits);
+            fds.push(PollFd::new(fd, interest));
         }
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -167,6 +175,8 @@ impl Priv {
         self.enforcer.handle_timeout(now);
         self.listen_to_engine(now)?;
         self.look_after(now);
+        self.listen_to_gate(now);
+        self.look_after_gate(now);
         let changed = self.watch.as_mut().is_some_and(Watch::drain);
         if changed && self.watch.as_ref().is_some_and(Watch::is_over) {
             self.watch = Watch::new(&self.config.clients_dir());
@@ -188,9 +198,12 @@ impl Priv {
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
         }
+        self.flush_gate(now);
         if let Some(orphans) = &self.orphans {
-            let ours = self.engine.as_ref().map(|engine| engine.child.id());
-            orphans.bury(ours.as_slice());
+            let engine = self.engine.as_ref().map(|engine| engine.child.id());
+            let gate = self.door.as_ref().and_then(gate::Door::process);
+            let ours: Vec<u32> = engine.into_iter().chain(gate).collect();
+            orphans.bury(&ours);
         }
         Ok(())
     }
@@ -240,6 +253,7 @@ impl Priv {
                 frames.push(Frame::Remove(id));
             }
         }
+        frames.extend(self.suspicion(!self.restored));
         frames.push(Frame::End);
         self.names = names;
         if let Some(engine) = &mut self.engine {
@@ -288,7 +302,16 @@ impl Priv {
             Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
-            Frame::Grant(_)
+            Frame::Ban(ban) => self.ban(ban, now),
+            Frame::Unban(prefix) => self.unban(prefix, now),
+            Frame::Verdict { .. } => self.tell_gate(&frame),
+            Frame::Pin(pin) => self.replace_pin(pin),
+            Frame::Strike { .. }
+            | Frame::Guess { .. }
+            | Frame::Pardon(_)
+            | Frame::Rules(_)
+            | Frame::Site(_)
+            | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
             | Frame::Begin(_)
@@ -316,13 +339,16 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {e}");
             e.to_string()
         })?;
-        let listeners = |c: &Config| (c.listen.clone(), c.captures.clone());
-        let before = listeners(&self.config);
-        if listeners(&config) != before || config.server != self.config.server {
-            log::warn!("[server] or [[listen]] has changed: that takes a restart of the server");
+        let lasting =
+            |c: &Config| (c.listen.clone(), c.captures.clone(), c.server.clone(), c.gate.clone());
+        let before = lasting(&self.config);
+        if lasting(&config) != before {
+            log::warn!(
+                "[server], [[listen]] or [http-gate] has changed: that takes a restart of the server"
+            );
         }
-        let (listen, captures) = before;
-        let config = Config { listen, captures, server: self.config.server.clone(), ..config };
+        let (listen, captures, server, gate) = before;
+        let config = Config { listen, captures, server, gate, ..config };
         if let Some((port, service)) = config.shut_out() {
             let why = format!("[service.{service}] protects udp/{port}, where this server listens");
             log::error!("not reloaded, everything stays as it was: {why}");

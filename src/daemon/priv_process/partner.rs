@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 impl Priv {
     /// Starts `[engine]` for the first time, and waits until it has said what it remembers.
     pub(super) fn begin(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        self.find_pin().map_err(ServeError::System)?;
         self.start_engine(key, clients, clock::now()).map_err(ServeError::System)?;
         while !self.restored {
             let Some(engine) = &mut self.engine else {
@@ -36,12 +37,13 @@ impl Priv {
             self.listen_to_engine(now)?;
             self.look_after(now);
         }
-        Ok(())
+        self.open_gate(clock::now())
     }
 
     /// Starts `[engine]` and gives it the configuration; it answers when it has read its journal.
     fn start_engine(&mut self, key: ServerKey, clients: Clients, now: Now) -> Result<(), String> {
-        let mut engine = system::spawn().map_err(|e| format!("cannot start [engine]: {e}"))?;
+        let mut engine =
+            system::spawn("engine-process").map_err(|e| format!("cannot start [engine]: {e}"))?;
         self.generation += 1;
         self.restored = false;
         self.patience = now.mono.plus(PATIENCE);
@@ -53,6 +55,7 @@ impl Priv {
         });
         engine.channel.push(&begin, self.generation, vec![journal]);
         self.engine = Some(engine);
+        self.doubt_bans();
         self.configure(key, clients, now);
         Ok(())
     }
@@ -80,6 +83,7 @@ impl Priv {
     /// The leases are known: shield first, listen afterwards.
     pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
         self.evict_again(now);
+        self.settle_bans(now);
         match self.enforcer.sync(now) {
             Ok(()) => {}
             // At the first start nothing is shut yet, so nobody may think that it is.
@@ -145,6 +149,8 @@ impl Priv {
 
     /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
     pub(super) fn farewell(&mut self, now: Now) {
+        // Whoever is answered no more is not let in either.
+        self.door = None;
         let Some(mut engine) = self.engine.take() else { return };
         engine.channel.push(&Frame::Stop, self.generation, vec![]);
         let _ = engine.channel.flush();

@@ -5,6 +5,7 @@ use crate::access::{
     ServiceId, Services,
 };
 use crate::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId};
+use crate::engine::suspicion::Rules;
 use crate::engine::{Client, Setup, Window};
 use crate::proto;
 use crate::time::Unix;
@@ -101,6 +102,7 @@ pub(super) fn setup(boot: u8) -> Setup {
         doors: vec![door()],
         clients: vec![Client::new(access, SERVER, &key())],
         policy: Policy::new(vec![service], vec![]),
+        rules: Rules::default(),
         window: Window::default(),
         boot: [boot; 16],
     }

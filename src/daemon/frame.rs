@@ -10,6 +10,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
+use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
     Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
 };
@@ -124,44 +125,6 @@ pub struct Begin {
     pub window: Window,
     /// The user and group to become; none: the user is shared, and every right is dropped.
     pub become_user: Option<(u32, u32)>,
-}
-
-fn assurance_number(a: Assurance) -> u8 {
-    match a {
-        Assurance::Knock => 1,
-        Assurance::PlainKey => 2,
-        Assurance::TimedKnock => 3,
-        Assurance::Fwknop => 4,
-        Assurance::Sealed => 5,
-    }
-}
-
-fn assurance_of(number: u8) -> Option<Assurance> {
-    match number {
-        1 => Some(Assurance::Knock),
-        2 => Some(Assurance::PlainKey),
-        3 => Some(Assurance::TimedKnock),
-        4 => Some(Assurance::Fwknop),
-        5 => Some(Assurance::Sealed),
-        _ => None,
-    }
-}
-
-fn mode_number(mode: Mode) -> u8 {
-    match mode {
-        Mode::Spa => 1,
-        Mode::Plain => 2,
-        Mode::Knock => 3,
-    }
-}
-
-fn mode_of(number: u8) -> Option<Mode> {
-    match number {
-        1 => Some(Mode::Spa),
-        2 => Some(Mode::Plain),
-        3 => Some(Mode::Knock),
-        _ => None,
-    }
 }
 
 /// The bytes of a frame.

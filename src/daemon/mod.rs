@@ -17,6 +17,7 @@ pub mod store;
 mod bytes;
 mod capture;
 mod channel;
+mod codes;
 mod enforce;
 mod engine_process;
 mod gate_process;

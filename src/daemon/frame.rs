@@ -16,8 +16,7 @@ use super::config::{
 };
 use super::site::Site;
 use crate::access::{
-    Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service,
-    ServiceId,
+    Access, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service, ServiceId,
 };
 use crate::crypto::{ClientKey, DoorKey, ServerId};
 use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};

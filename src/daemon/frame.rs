@@ -12,7 +12,7 @@ use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
 use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
-    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
+    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, MOST_STEPS,
 };
 use super::site::Site;
 use crate::access::{
@@ -34,8 +34,6 @@ pub type Bytes = Zeroizing<[u8; FRAME]>;
 pub const ACCEPTED: [&str; 3] = ["sealed", "plain", "knock"];
 /// How many counters there are: accepted packets, then one for each reason to refuse.
 pub const COUNTERS: usize = ACCEPTED.len() + Reject::NAMES.len();
-/// The most steps of a knock sequence.
-const MOST_STEPS: usize = 16;
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,11 +4,11 @@ use super::common::*;
 use opensesame_spa::firewall::Bar;
 
 fn bar(from: &str, ms: u64) -> Bar {
-    Bar { from: from.parse().unwrap(), until: now().mono.plus(ms) }
+    Bar { from: from.parse().expect("address"), until: now().mono.plus(ms) }
 }
 
 fn resetting(world: &World) -> Nftables {
-    let protected = vec![("tcp/22".parse().unwrap(), Refuse::Reset)];
+    let protected = vec![("tcp/22".parse().expect("ports"), Refuse::Reset)];
     backend(world, &Shield { protected, listening: vec![] })
 }
 

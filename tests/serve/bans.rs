@@ -30,6 +30,8 @@ fn server(backend: &str, struck: &[&str]) -> Option<Server> {
         doors: vec![],
         clients: vec![],
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         policy: Policy::new(vec![], vec![SERVER_V6.parse().unwrap()]),
         rules: Rules::default(),
         window: Window::default(),

@@ -7,7 +7,6 @@ use opensesame_spa::access::{
     Services, Wanted,
 };
 use opensesame_spa::crypto::{ClientKey, ClientKeys, service_name};
-use opensesame_spa::engine::suspicion::Rules;
 use opensesame_spa::engine::{Client, Setup, Window};
 use opensesame_spa::proto::{DATAGRAM, seal};
 use opensesame_spa::time::{Mono, Now, Unix};
@@ -98,7 +97,7 @@ pub fn setup() -> Setup {
             SERVICES.iter().map(service).collect(),
             OWN.iter().map(|a| a.parse().expect("an address")).collect(),
         ),
-        rules: Rules::default(),
+        rules: opensesame_spa::engine::suspicion::Rules::default(),
         window: Window::default(),
         boot: [1; 16],
     }

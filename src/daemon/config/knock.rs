@@ -10,8 +10,10 @@ use std::path::Path;
 
 /// The most entries.
 const MOST: usize = 8;
-/// The shortest and the longest sequence: steps.
-const STEPS: std::ops::RangeInclusive<usize> = 3..=8;
+/// The shortest sequence: steps.
+const LEAST_STEPS: usize = 3;
+/// The longest sequence: steps.
+pub const MOST_STEPS: usize = 8;
 /// The longest time between two steps, and for all of them: seconds.
 const LONGEST: u32 = 600;
 
@@ -57,9 +59,8 @@ fn one(
     .into_iter()
     .flatten()
     {
-        if !STEPS.contains(&steps.len()) {
-            let (least, most) = (STEPS.start(), STEPS.end());
-            return Err((at, format!("a sequence has {least} to {most} steps")));
+        if !(LEAST_STEPS..=MOST_STEPS).contains(&steps.len()) {
+            return Err((at, format!("a sequence has {LEAST_STEPS} to {MOST_STEPS} steps")));
         }
     }
     let (window, total) = (raw.window.get_ref().0, raw.total.as_ref().map(|t| t.get_ref().0));

@@ -14,6 +14,7 @@ mod value;
 pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
 pub use gate::{Block, Gate};
+pub use knock::MOST_STEPS;
 pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, LONGEST_NAME, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, Server,

@@ -39,7 +39,7 @@ fn run(knocks: &mut Knocks, from: IpAddr, list: &[(u16, u64)]) -> Vec<u64> {
 
 #[test]
 fn the_numbers_of_the_first_of_these_systems() {
-    let table: [Case; 14] = [
+    let table: [Case<'_>; 14] = [
         ("in order", &[(1560, 0), (6580, 1), (8153, 2)], &[2]),
         ("10 s a step", &[(1560, 0), (6580, 10_000), (8153, 20_000)], &[20_000]),
         ("more than 10 s for the second", &[(1560, 0), (6580, 10_017), (8153, 10_018)], &[]),

@@ -14,6 +14,7 @@
 //! | [`engine`] | decides: arrivals in, grants out; pure | proto access crypto time |
 //! | [`firewall`] | enforces: leases, and the kernel's rules | access sys time |
 //! | [`client`] | builds one packet and sends it | proto access crypto sys time |
+//! | [`gate`] | serves a few files, reports who asks for others | access sys time |
 //! | [`daemon`] | runs it: processes, files, clock, sockets | all but client and cli |
 //! | [`cli`] | what people type | everything |
 
@@ -24,6 +25,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod engine;
 pub mod firewall;
+pub mod gate;
 pub mod proto;
 pub mod sys;
 pub mod time;

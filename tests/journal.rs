@@ -10,6 +10,7 @@ use opensesame_spa::access::{Action, Assurance, Claim, Prefix, Services};
 use opensesame_spa::daemon::store::{
     Directory, Journal, SLOT, Slot, StoreError, Told, decode, encode,
 };
+use opensesame_spa::engine::suspicion::Ban;
 use opensesame_spa::engine::{Arrival, Engine, History, Mode, Record, Reject};
 use opensesame_spa::time::{Mono, Now, Unix};
 use packets::*;
@@ -117,6 +118,8 @@ fn all_kinds() -> Vec<Record> {
         Record::Granted(Claim { services: full, assurance: Assurance::Knock, ..plain }),
         Record::Closed(claim(Action::Close)),
         Record::Used { client: id(2), count: 3 },
+        Record::Banned(Ban { prefix: "192.0.2.1".parse().unwrap(), until: Unix(9), times: 2 }),
+        Record::Pardoned("2001:db8:0:1::/64".parse().unwrap()),
     ]
 }
 

@@ -141,7 +141,9 @@ fn restored(history: &History, when: Now) -> Vec<Claim> {
     let mut e = Engine::start(setup(vec![access(1)]), history, when);
     let claim = |c| match c {
         Command::Restore(claim) => claim,
-        Command::Record(_) | Command::Sync(_) | Command::Grant(_) => panic!("{c:?}"),
+        Command::Record(_) | Command::Sync(_) | Command::Grant(_) | Command::Suspect(_) => {
+            panic!("{c:?}")
+        }
     };
     std::iter::from_fn(|| e.poll_command()).map(claim).collect()
 }
@@ -174,7 +176,7 @@ fn a_restart_opens_what_was_open_and_nothing_else() {
                 match c {
                     Command::Grant(grant) => told.push(*grant.claim()),
                     Command::Record(record) => records.push(record),
-                    Command::Sync(_) | Command::Restore(_) => {}
+                    Command::Sync(_) | Command::Restore(_) | Command::Suspect(_) => {}
                 }
             }
         }

@@ -38,6 +38,7 @@ each! {
     leases older: nft_sets nft_times legacy_sets legacy_times;
     healing failure: nft_sets nft_times legacy_sets legacy_times;
     leases scan: nft_sets legacy_times;
+    bans bans: nft_sets nft_times legacy_sets;
     leases untracked: nft_sets legacy_times;
 }
 

@@ -9,6 +9,7 @@ mod netns;
 #[cfg(target_os = "linux")]
 #[path = "nftables"]
 mod nftables {
+    mod bans;
     mod common;
     mod confined;
     mod doors;

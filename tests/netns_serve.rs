@@ -10,10 +10,14 @@ mod netns;
 #[path = "serve"]
 mod serve {
     mod bad;
+    mod bans;
+    mod capture;
     mod clients;
+    mod gate;
     mod heal;
     mod hostile;
     mod kills;
+    mod knock;
     mod orders;
     mod plain;
     mod policy;

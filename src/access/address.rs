@@ -99,6 +99,19 @@ impl Prefix {
         Prefix { address, length }
     }
 
+    /// What one stranger has: an IPv4 address, or the /64 of an IPv6 address, in which he can take
+    /// any address that he likes.
+    #[must_use]
+    pub fn unit(address: IpAddr) -> Prefix {
+        match canonical(address) {
+            IpAddr::V4(a) => Prefix::host(a.into()),
+            IpAddr::V6(a) => {
+                let address = Ipv6Addr::from_bits(a.to_bits() & mask(64)).into();
+                Prefix { address, length: 64 }
+            }
+        }
+    }
+
     /// The first address.
     #[must_use]
     pub fn address(&self) -> IpAddr {

@@ -152,6 +152,12 @@ impl Policy {
         self.clients.remove(&client)
     }
 
+    /// The server's own addresses, canonical.
+    #[must_use]
+    pub fn own(&self) -> &[IpAddr] {
+        &self.own
+    }
+
     /// The server's own addresses, which never hold a lease.
     pub fn set_own(&mut self, own: Vec<IpAddr>) {
         self.own = own.into_iter().map(canonical).collect();

@@ -1,4 +1,4 @@
-//! `reload`, `status`, `leases`, `evict`: questions and orders to the running server.
+//! `reload`, `status`, `leases`, `evict`, `bans`, `pardon`: questions and orders to the running server.
 
 use super::{Config as ConfigArg, print};
 use crate::access::Prefix;
@@ -68,6 +68,10 @@ pub(super) fn status(running: &Running) -> Result<(), String> {
     out.push_str(&format!("firewall  {}\n", answer["firewall"].as_str().unwrap_or("?")));
     out.push_str(&format!("clients   {}\nleases    {}\n", answer["clients"], answer["leases"]));
     out.push_str(&format!("accepted  {}\n", answer["accepted"]));
+    if let Some(bans) = answer["bans"].as_u64() {
+        let (strikes, ended) = (&answer["strikes"], &answer["pardons"]);
+        out.push_str(&format!("bans      {bans}, {strikes} strikes, {ended} pardons\n"));
+    }
     if let Some(refused) = answer["refused"].as_object() {
         let some = refused.iter().filter(|(_, n)| n.as_u64() != Some(0));
         let list: Vec<String> = some.map(|(name, n)| format!("{name} {n}")).collect();
@@ -98,4 +102,30 @@ pub(super) fn leases(running: &Running) -> Result<(), String> {
         ));
     }
     print(&out)
+}
+
+pub(super) fn bans(running: &Running) -> Result<(), String> {
+    let answer = running.ask(&Order::Bans)?;
+    if running.json {
+        return print(&format!("{answer}\n"));
+    }
+    let mut out = format!("{:<44} {:<22} {:<6} {}\n", "ADDRESS", "UNTIL", "TIMES", "LEFT");
+    for ban in answer.as_array().into_iter().flatten() {
+        let text = |key: &str| ban[key].as_str().unwrap_or("?").to_string();
+        let (times, left) = (ban["times"].to_string(), &ban["seconds"]);
+        out.push_str(&format!(
+            "{:<44} {:<22} {times:<6} {left}s\n",
+            text("address"),
+            text("until"),
+        ));
+    }
+    print(&out)
+}
+
+pub(super) fn pardon(address: Prefix, running: &Running) -> Result<(), String> {
+    let answer = running.ask(&Order::Pardon(address))?;
+    match running.json {
+        true => print(&format!("{answer}\n")),
+        false => print(&format!("pardoned {address}: {} bans ended\n", answer["ended"])),
+    }
 }

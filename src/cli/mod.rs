@@ -1,11 +1,13 @@
 //! What people type: definitions here, each subcommand a few lines in a file of its own.
 
 mod clients;
+mod container;
 mod control;
 #[cfg(target_os = "linux")]
 mod demo;
 mod init;
 mod invite;
+mod knock;
 mod open;
 mod say;
 mod text;
@@ -46,6 +48,8 @@ enum Command {
         /// A file, a sesame:// link (others may see it on the command line), or - for stdin
         source: String,
     },
+    /// Touch ports in their order (an older way in)
+    Knock(knock::Knock),
     /// Send the plain key, or whatever text, as one datagram (an older way in)
     Say(say::Say),
     /// Write a working configuration and new keys
@@ -96,6 +100,15 @@ enum Command {
         #[command(flatten)]
         running: control::Running,
     },
+    /// List who is banned for asking the HTTP gate for what is not there
+    Bans(control::Running),
+    /// End the ban of an address, or all bans within a prefix
+    Pardon {
+        /// The address or prefix
+        address: crate::access::Prefix,
+        #[command(flatten)]
+        running: control::Running,
+    },
     /// Show it all on this machine, in namespaces of its own
     #[cfg(target_os = "linux")]
     Demo {
@@ -121,9 +134,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         argv: Vec<OsString>,
     },
+    /// A service behind shut ports and the server, as the first process of a container
+    #[command(hide = true)]
+    Container(container::Container),
+    /// The service of the container
+    #[command(hide = true)]
+    ContainerService { port: u16 },
     /// The process that holds sockets and keys
     #[command(hide = true)]
     EngineProcess,
+    /// The process that serves files to strangers
+    #[command(hide = true)]
+    GateProcess,
 }
 
 /// Runs what the command line says. Exit status: 0 done, 1 refused or failed, 2 usage.
@@ -134,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Close(close) => close.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Add { source } => open::add(&source),
+        Command::Knock(knock) => knock.run(),
         Command::Say(say) => say.run(),
         Command::Init(init) => init.run(),
         Command::Serve { config, shield_only: true, .. } => {
@@ -150,13 +173,18 @@ pub fn main() -> ExitCode {
         Command::Status(running) => control::status(&running),
         Command::Leases(running) => control::leases(&running),
         Command::Evict { address, running } => control::evict(address, &running),
+        Command::Bans(running) => control::bans(&running),
+        Command::Pardon { address, running } => control::pardon(address, &running),
         #[cfg(target_os = "linux")]
         Command::Demo { backend } => demo::run(&backend).map_err(|e| e.to_string()),
         Command::Completions { shell } => text::completions(Cli::command(), shell),
         Command::Man { dir } => text::man(Cli::command(), &dir),
         #[cfg(target_os = "linux")]
         Command::DemoHost { name, argv } => demo::host(&name, &argv).map_err(|e| e.to_string()),
+        Command::Container(container) => container.run(),
+        Command::ContainerService { port } => container::service(port),
         Command::EngineProcess => return daemon::run_engine(),
+        Command::GateProcess => return daemon::run_gate(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,11 @@
 //! Builds one packet and sends it.
 #![forbid(unsafe_code)]
 
+mod knock;
 mod profile;
 mod send;
 
+pub use knock::knock;
 pub use profile::{Profile, ProfileError};
 pub use send::{Target, ask, outbound, resolve, send, wait_for};
 

@@ -56,7 +56,7 @@ pub fn resolve(target: &Target) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-fn socket_to(to: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn socket_to(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -1,7 +1,8 @@
 //! A claim as 104 bytes: in the journal and in the frames between the processes.
 
+use super::codes::{assurance_number, assurance_of};
 use crate::access::{
-    Action, Assurance, Claim, ClientId, Ports, Prefix, Protocol, ServiceId, Services, Wanted,
+    Action, Claim, ClientId, Ports, Prefix, Protocol, ServiceId, Services, Wanted,
 };
 use crate::time::{Mono, Unix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,13 +26,7 @@ pub fn encode_claim(claim: &Claim) -> [u8; CLAIM] {
     out[..8].copy_from_slice(&claim.client.0);
     out[8..16].copy_from_slice(&claim.time.0.to_be_bytes());
     out[16..24].copy_from_slice(&claim.until.0.to_be_bytes());
-    out[24] = match claim.assurance {
-        Assurance::Knock => 1,
-        Assurance::PlainKey => 2,
-        Assurance::TimedKnock => 3,
-        Assurance::Fwknop => 4,
-        Assurance::Sealed => 5,
-    };
+    out[24] = assurance_number(claim.assurance);
     out[25] = match claim.action {
         Action::Open => 1,
         Action::Close => 2,
@@ -68,14 +63,7 @@ pub fn encode_claim(claim: &Claim) -> [u8; CLAIM] {
 /// The meaning of a claim's bytes, in their one encoding.
 #[must_use]
 pub fn decode_claim(bytes: &[u8; CLAIM]) -> Option<Claim> {
-    let assurance = match bytes[24] {
-        1 => Assurance::Knock,
-        2 => Assurance::PlainKey,
-        3 => Assurance::TimedKnock,
-        4 => Assurance::Fwknop,
-        5 => Assurance::Sealed,
-        _ => return None,
-    };
+    let assurance = assurance_of(bytes[24])?;
     let action = match bytes[25] {
         1 => Action::Open,
         2 => Action::Close,

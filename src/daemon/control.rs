@@ -23,6 +23,10 @@ pub enum Order {
     Leases,
     /// End every lease on this address or prefix.
     Evict(crate::access::Prefix),
+    /// Say who is banned.
+    Bans,
+    /// End the bans of all that shares an address with this.
+    Pardon(crate::access::Prefix),
 }
 
 impl Order {
@@ -33,6 +37,8 @@ impl Order {
             ("status", None) => Order::Status,
             ("leases", None) => Order::Leases,
             ("evict", Some(address)) => Order::Evict(address.parse().ok()?),
+            ("bans", None) => Order::Bans,
+            ("pardon", Some(address)) => Order::Pardon(address.parse().ok()?),
             _ => return None,
         };
         words.next().is_none().then_some(order)
@@ -44,6 +50,8 @@ impl Order {
             Order::Status => "status\n".into(),
             Order::Leases => "leases\n".into(),
             Order::Evict(prefix) => format!("evict {prefix}\n"),
+            Order::Bans => "bans\n".into(),
+            Order::Pardon(prefix) => format!("pardon {prefix}\n"),
         }
     }
 }

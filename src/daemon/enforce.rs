@@ -1,10 +1,10 @@
 //! The second look and the leases: what `[priv]` does with what `[engine]` claims.
 
-use super::config::{Config, shown};
+use super::config::{Block, Config, shown};
 use super::log::Limit;
 use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
-use crate::firewall::{Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
+use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,13 +19,21 @@ const LOOK: u64 = 10_000;
 /// The most claims in a second; more comes from no sound process.
 const MOST: u64 = 200_000;
 
+fn bar(from: Prefix, until: Unix, now: Now) -> Bar {
+    Bar { from, until: now.mono.plus(until.since(now.unix)) }
+}
+
 /// Leases and the firewall that enforces them.
 pub(super) struct Enforcer {
     pub(super) policy: Policy,
     pub(super) leases: LeaseTable,
     firewall: Box<dyn Firewall>,
+    /// Who is turned away in the kernel.
+    bans: BTreeMap<Prefix, Unix>,
     /// What the kernel has yet to be told: the end of each opening, or that it is closed.
     pending: BTreeMap<Element, Option<Mono>>,
+    /// The kernel has been told everything once.
+    synced: bool,
     /// When the kernel is told everything anew, because it did not take something.
     heal: Option<Mono>,
     /// When a kernel that tells nothing is asked whether our rules are there.
@@ -41,7 +49,9 @@ impl Enforcer {
             policy,
             leases: LeaseTable::default(),
             firewall,
+            bans: BTreeMap::new(),
             pending: BTreeMap::new(),
+            synced: false,
             heal: None,
             look: None,
             second: 0,
@@ -232,7 +242,11 @@ impl Enforcer {
     /// Makes the kernel hold exactly the leases.
     pub(super) fn sync(&mut self, now: Now) -> Result<(), Error> {
         self.pending.clear();
+        self.bans.retain(|_, until| *until > now.unix);
+        let bars: Vec<Bar> = self.bans.iter().map(|(p, until)| bar(*p, *until, now)).collect();
+        self.firewall.set_bars(&bars);
         let done = self.firewall.sync(&self.leases.openings(), now);
+        self.synced |= done.is_ok();
         self.heal = done.is_err().then(|| now.mono.plus(AGAIN));
         done
     }
@@ -250,6 +264,12 @@ impl Enforcer {
     /// one before: it would shut out whom the new one lets in.
     pub(super) fn replace(&mut self, config: &Config, other: bool, now: Now) -> Result<(), Error> {
         let mut firewall = system::backend(config.backend, &config.shield())?;
+        if config.gate.as_ref().is_some_and(|gate| gate.block == Block::Firewall) {
+            firewall.can_bar()?;
+        }
+        self.bans.retain(|_, until| *until > now.unix);
+        let bars: Vec<Bar> = self.bans.iter().map(|(p, until)| bar(*p, *until, now)).collect();
+        firewall.set_bars(&bars);
         firewall.sync(&self.leases.openings(), now)?;
         if other {
             self.firewall.uninstall()?;
@@ -297,6 +317,31 @@ impl Enforcer {
         self.note(change, "evicted");
         self.apply(now);
         ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
+    }
+
+    /// Turns somebody away in the kernel, from the first sync on.
+    pub(super) fn ban(&mut self, prefix: Prefix, until: Unix, now: Now) {
+        self.bans.retain(|_, until| *until > now.unix);
+        self.bans.insert(prefix, until);
+        if self.synced && self.heal.is_none() {
+            let done = self.firewall.bar(&[bar(prefix, until, now)], now);
+            self.check(done, now);
+        }
+    }
+
+    /// Turns somebody away no more.
+    pub(super) fn unban(&mut self, prefix: Prefix, now: Now) {
+        if self.bans.remove(&prefix).is_some() && self.synced && self.heal.is_none() {
+            let done = self.firewall.unbar(&[prefix], now);
+            self.check(done, now);
+        }
+    }
+
+    fn check(&mut self, done: Result<(), Error>, now: Now) {
+        if let Err(why) = done {
+            log::error!("firewall: {why}; telling it everything anew");
+            self.mend(now);
+        }
     }
 
     fn ended(&self, client: ClientId, address: Prefix, everywhere: bool, now: Now) -> Claim {

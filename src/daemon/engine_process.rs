@@ -1,14 +1,19 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
+mod arrivals;
+mod trouble;
+
+use super::capture::{Capture, Family};
 use super::channel::{Broken, Channel};
 use super::clock;
-use super::frame::{ACCEPTED, Begin, COUNTERS, Frame};
+use super::frame::{Begin, COUNTERS, Frame};
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, Policy, Service};
-use crate::crypto::{Door, DoorKey, ServerId};
-use crate::engine::{Arrival, Client, Engine, Mode, Plain, Refusal, Reject, Setup};
+use crate::crypto::{Door, DoorKey, ServerId, random};
+use crate::engine::suspicion::{Pin, Rules};
+use crate::engine::{Client, Engine, Knock, Mode, Plain, Setup, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -17,8 +22,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-/// The most datagrams that are taken from one socket before the others get their turn.
-const BATCH: usize = 64;
 /// The largest datagram that is read whole; longer ones are of the wrong length anyway.
 const LARGEST: usize = 2_048;
 /// How often a journal that cannot be written is tried again: ms.
@@ -53,6 +56,8 @@ struct Incoming {
     services: Vec<Service>,
     own: Vec<IpAddr>,
     plain: Option<(Access, Plain)>,
+    knocks: Vec<(Access, Knock)>,
+    rules: Rules,
 }
 
 struct Process {
@@ -60,6 +65,7 @@ struct Process {
     journal: Journal<Directory>,
     server: ServerId,
     sockets: Vec<(UdpSocket, Mode)>,
+    captures: Vec<Capture>,
     /// Whoever says the plain key is answered in words.
     talks: bool,
     answers: Vec<(usize, SocketAddr, Action)>,
@@ -75,7 +81,7 @@ struct Process {
 fn start(channel: &mut Channel) -> Result<Process, String> {
     let mut incoming = Incoming::default();
     let mut begin: Option<Begin> = None;
-    let mut clients = Vec::new();
+    let (mut clients, mut pin) = (Vec::new(), None);
     let generation = loop {
         let (frame, generation) = wait_for(channel)?;
         match frame {
@@ -85,10 +91,23 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Own(address) => incoming.own.push(address),
             Frame::Client(access, key) => clients.push((access, key)),
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
+            Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
+            Frame::Rules(rules) => incoming.rules = rules,
+            Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
-            Frame::Remove(_) | Frame::Closed(_) | Frame::Ask => {}
+            Frame::Remove(_)
+            | Frame::Closed(_)
+            | Frame::Ask
+            | Frame::Pardon(_)
+            | Frame::Strike { .. }
+            | Frame::Guess { .. } => {}
             Frame::Listen(_)
+            | Frame::Capture(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_)
+            | Frame::Site(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -108,13 +127,17 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         plain: incoming.plain.take(),
         doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
         clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
+        knocks: std::mem::take(&mut incoming.knocks),
+        salt: crate::crypto::random().map_err(|e| e.to_string())?,
         policy: Policy::new(incoming.services, incoming.own),
+        rules: incoming.rules,
         window: begin.window,
         boot,
     };
     drop(clients);
     let now = clock::now();
     let mut engine = Engine::start(setup, &history, now);
+    pin.into_iter().for_each(|pin| engine.handle_pin(pin));
     let seen = engine.remembered() as u64;
     if engine.wants_segment() {
         journal.mend(&mut engine).map_err(|e| {
@@ -127,6 +150,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         journal,
         server,
         sockets: Vec::new(),
+        captures: Vec::new(),
         talks,
         answers: Vec::new(),
         syncer: Syncer::start().map_err(|e| e.to_string())?,
@@ -143,7 +167,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
 }
 
 /// The next frame, however long it takes.
-fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
+pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
     loop {
         if let Some(next) = channel.next().map_err(|why| format!("[priv]: {why}"))? {
             return Ok(next);
@@ -178,6 +202,7 @@ impl Process {
             }
             self.turn(channel, now);
             self.mend(now);
+            self.captures.iter_mut().for_each(|c| c.mend(now.mono));
         }
     }
 
@@ -193,8 +218,11 @@ impl Process {
         if !channel.is_full() {
             let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
             fds.extend(self.sockets.iter().map(fd));
+            let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
+            fds.extend(self.captures.iter().map(fd));
         }
-        let timeout = match self.engine.wants_segment() {
+        let waits = self.engine.wants_segment() || self.captures.iter().any(|c| !c.is_bound());
+        let timeout = match waits {
             true => PollTimeout::from(AGAIN as u16),
             false => PollTimeout::NONE,
         };
@@ -206,51 +234,18 @@ impl Process {
         Ok(fds[2..].iter().enumerate().filter(|(_, fd)| has(fd)).map(|(i, _)| i).collect())
     }
 
-    fn receive(&mut self, index: usize, buffer: &mut [u8], now: Now) {
-        for _ in 0..BATCH {
-            let Some((socket, mode)) = self.sockets.get(index) else { return };
-            let Ok((length, peer)) = socket.recv_from(buffer) else { return };
-            let (from, mode) = (peer.ip().to_canonical(), *mode);
-            let arrival = Arrival { bytes: &buffer[..length], from, mode };
-            match self.engine.handle_arrival(&arrival, now) {
-                Ok(grant) => {
-                    self.counters[usize::from(mode == Mode::Plain)] += 1;
-                    let said = grant.filter(|_| self.talks && mode == Mode::Plain);
-                    self.answers.extend(said.map(|g| (index, peer, g.claim().action)));
-                }
-                Err(refusal) => self.refuse(refusal, from, now),
-            }
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
-        self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
-        // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
-        // his packet can be sent by anybody, any number of times.
-        let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);
-        match refusal.client.and_then(|c| self.engine.name(c)) {
-            Some(name) if !copied => {
-                if let Some(held) = self.proven.pass(now.mono) {
-                    let held = held_back(held);
-                    log::info!("refused client={name} from={from}: {}{held}", refusal.reason);
-                }
-            }
-            Some(_) | None => {
-                if log::log_enabled!(log::Level::Debug)
-                    && let Some(held) = self.strangers.pass(now.mono)
-                {
-                    log::debug!("refused from={from}: {}{}", refusal.reason, held_back(held));
-                }
-            }
-        }
-    }
-
     fn turn(&mut self, channel: &mut Channel, now: Now) {
         let Turn { told, sync, failed } = self.journal.turn(&mut self.engine, now);
         for one in told {
             let frame = match one {
                 Told::Grant(grant) => Frame::Grant(*grant.claim()),
                 Told::Restore(claim) => Frame::Restore(claim),
+                Told::Suspect(Suspect::Ban(ban)) => Frame::Ban(ban),
+                Told::Suspect(Suspect::Unban(prefix)) => Frame::Unban(prefix),
+                Told::Suspect(Suspect::Verdict(ticket, verdict)) => {
+                    Frame::Verdict { ticket, verdict }
+                }
+                Told::Suspect(Suspect::Pin(pin)) => Frame::Pin(pin),
             };
             channel.push(&frame, self.generation, vec![]);
         }
@@ -269,62 +264,6 @@ impl Process {
                     self.store_failed(&error, lost, now);
                 }
             }
-        }
-    }
-
-    /// Tells those who said the plain key what they asked for is on its way.
-    fn answer(&self, answers: &[(usize, SocketAddr, Action)]) {
-        for (index, peer, action) in answers {
-            let text = match action {
-                Action::Open => "Your IP has been authorized. You can now access this port.",
-                Action::Close => {
-                    "Your IP has been de-authorized. You can no longer access this port."
-                }
-            };
-            if let Some((socket, _)) = self.sockets.get(*index) {
-                let _ = socket.send_to(text.as_bytes(), peer);
-            }
-        }
-    }
-
-    fn handle_syncs(&mut self, now: Now) {
-        for (ticket, result) in self.syncer.done() {
-            match result {
-                Ok(()) => {
-                    for (from, answer) in self.engine.handle_synced(ticket, now) {
-                        match answer {
-                            Ok(_) => {}
-                            Err(refusal) => self.refuse(refusal, from, now),
-                        }
-                    }
-                }
-                Err(error) => {
-                    let lost = self.engine.handle_store_failed();
-                    self.store_failed(&error, lost, now);
-                }
-            }
-        }
-    }
-
-    fn store_failed(&mut self, error: &io::Error, lost: usize, now: Now) {
-        self.counters[ACCEPTED.len() + Reject::NoRecord.index()] += lost as u64;
-        log::error!(
-            "the journal cannot be written: {error}; {lost} requests were refused, and so is \
-             everything until it can: make room on its disk"
-        );
-        // At once, before anything else happens: a full segment may be all that is wrong.
-        self.tried = Mono(now.mono.0.saturating_sub(AGAIN));
-        self.mend(now);
-    }
-
-    fn mend(&mut self, now: Now) {
-        if !self.engine.wants_segment() || now.mono.since(self.tried) < AGAIN {
-            return;
-        }
-        self.tried = now.mono;
-        match self.journal.mend(&mut self.engine) {
-            Ok(()) => log::warn!("the journal can be written again"),
-            Err(e) => log::debug!("the journal still cannot be written: {e}"),
         }
     }
 
@@ -347,6 +286,7 @@ impl Process {
                 self.engine.set_client(Client::new(access, self.server, &key));
             }
             Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
+            Frame::Knock(access, knock) => self.incoming.knocks.push((access, knock)),
             Frame::Remove(client) => self.engine.remove_client(client),
             Frame::End => {
                 let incoming = std::mem::take(&mut self.incoming);
@@ -356,12 +296,21 @@ impl Process {
                 self.engine.policy().set_own(incoming.own);
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
                 self.engine.set_plain(incoming.plain);
+                self.engine.set_knocks(incoming.knocks);
+                self.engine.set_rules(incoming.rules);
                 self.generation = generation;
             }
             Frame::Listen(modes) => {
                 for mode in modes {
                     let fd: OwnedFd = channel.take_fd().ok_or("a socket is missing")?;
                     self.sockets.push((fd.into(), mode));
+                }
+            }
+            Frame::Capture(what) => {
+                for family in [Family::V4, Family::V6] {
+                    let fd = channel.take_fd().ok_or("a packet socket is missing")?;
+                    let capture = Capture::start(fd, family, what.clone(), clock::now().mono);
+                    self.captures.push(capture.map_err(|e| format!("capture: {e}"))?);
                 }
             }
             Frame::Closed(claim) => self.engine.handle_closed(claim),
@@ -376,14 +325,32 @@ impl Process {
                 let _ = channel.flush();
                 return Ok(true);
             }
-            Frame::Grant(_) | Frame::Restore(_) | Frame::Restored(_) | Frame::Counters(_) => {
+            Frame::Rules(rules) => self.incoming.rules = rules,
+            Frame::Pin(pin) => self.engine.handle_pin(pin),
+            Frame::Pardon(prefix) => self.engine.handle_pardon(&prefix),
+            // Without randomness there is no guessing when a ban ends, and no new PIN.
+            Frame::Strike { ticket, from } => {
+                let chance = random().map_or(0, u64::from_be_bytes);
+                self.engine.handle_strike(ticket, from, chance, clock::now());
+            }
+            Frame::Guess { ticket, from, pin } => match random() {
+                Ok(fresh) => {
+                    let fresh = Pin::of_random(fresh);
+                    self.engine.handle_guess(ticket, from, &pin, fresh, clock::now());
+                }
+                Err(why) => log::error!("no guess at the PIN can be answered: {why}"),
+            },
+            Frame::Grant(_)
+            | Frame::Restore(_)
+            | Frame::Restored(_)
+            | Frame::Counters(_)
+            | Frame::Verdict { .. }
+            | Frame::Ban(_)
+            | Frame::Unban(_)
+            | Frame::Site(_) => {
                 return Err(Broken::Frame.to_string());
             }
         }
         Ok(false)
     }
-}
-
-fn held_back(lines: u64) -> String {
-    if lines == 0 { String::new() } else { format!(" ({lines} such lines were held back)") }
 }

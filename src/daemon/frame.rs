@@ -10,12 +10,17 @@
 
 use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
-use super::config::{MOST_RANGES, MOST_SERVICES, MOST_SOURCES};
+use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
+use super::config::{
+    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, MOST_STEPS,
+};
+use super::site::Site;
 use crate::access::{
-    Access, Assurance, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
+    Access, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service, ServiceId,
 };
 use crate::crypto::{ClientKey, DoorKey, ServerId};
-use crate::engine::{Mode, Plain, Reject, Window};
+use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
+use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
 use crate::time::Unix;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
@@ -26,11 +31,9 @@ pub const FRAME: usize = 512;
 pub type Bytes = Zeroizing<[u8; FRAME]>;
 
 /// The counters of accepted packets, by the listener's mode, before those of refused ones.
-pub const ACCEPTED: [&str; 2] = ["sealed", "plain"];
+pub const ACCEPTED: [&str; 3] = ["sealed", "plain", "knock"];
 /// How many counters there are: accepted packets, then one for each reason to refuse.
 pub const COUNTERS: usize = ACCEPTED.len() + Reject::NAMES.len();
-/// The most sockets that one frame hands down.
-const MOST_SOCKETS: usize = 16;
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,12 +50,16 @@ pub enum Frame {
     Client(Access, ClientKey),
     /// Down: the plain key, with its access entry.
     Plain(Access, Plain),
+    /// Down: a knock sequence, with its access entry.
+    Knock(Access, Knock),
     /// Down: a client is gone.
     Remove(ClientId),
     /// Down: that was all of it.
     End,
     /// Down: receive from now on; the sockets come with this frame, and this is what each takes.
     Listen(Vec<Mode>),
+    /// Down: capture from now on; a fresh packet socket of each family comes with this frame.
+    Capture(Capturing),
     /// Down: an administrator has ended leases; to be remembered.
     Closed(Claim),
     /// Down: say the counters.
@@ -67,6 +74,43 @@ pub enum Frame {
     Restored(u64),
     /// Up: the counters.
     Counters([u64; COUNTERS]),
+    /// From `[gate]`, by way of `[priv]`: somebody with a completed connection has asked for what
+    /// is not there.
+    Strike {
+        /// What the answer will carry.
+        ticket: u64,
+        /// Who.
+        from: IpAddr,
+    },
+    /// From `[gate]`, by way of `[priv]`: somebody who is banned has typed digits.
+    Guess {
+        /// What the answer will carry.
+        ticket: u64,
+        /// Who.
+        from: IpAddr,
+        /// Which.
+        pin: Pin,
+    },
+    /// To `[gate]`, by way of `[priv]`: what becomes of a strike or a guess.
+    Verdict {
+        /// Of which.
+        ticket: u64,
+        /// What.
+        verdict: Verdict,
+    },
+    /// To `[gate]`, by way of `[priv]`: banned from now on, or from before a restart.
+    Ban(Ban),
+    /// To `[gate]`, by way of `[priv]`: banned no more.
+    Unban(Prefix),
+    /// Down: an administrator pardons all that shares an address with this.
+    Pardon(Prefix),
+    /// Down: the PIN that is kept; up: the one that is to replace it, answered by the one that is
+    /// kept then.
+    Pin(Pin),
+    /// Down: how much is too much.
+    Rules(Rules),
+    /// To `[gate]`: a part of what it serves.
+    Site(Site),
 }
 
 /// What a configuration begins with.
@@ -78,27 +122,6 @@ pub struct Begin {
     pub window: Window,
     /// The user and group to become; none: the user is shared, and every right is dropped.
     pub become_user: Option<(u32, u32)>,
-}
-
-fn assurance_number(a: Assurance) -> u8 {
-    match a {
-        Assurance::Knock => 1,
-        Assurance::PlainKey => 2,
-        Assurance::TimedKnock => 3,
-        Assurance::Fwknop => 4,
-        Assurance::Sealed => 5,
-    }
-}
-
-fn assurance_of(number: u8) -> Option<Assurance> {
-    match number {
-        1 => Some(Assurance::Knock),
-        2 => Some(Assurance::PlainKey),
-        3 => Some(Assurance::TimedKnock),
-        4 => Some(Assurance::Fwknop),
-        5 => Some(Assurance::Sealed),
-        _ => None,
-    }
 }
 
 /// The bytes of a frame.
@@ -142,20 +165,37 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             keys.text_bytes(&plain.close).put(&[u8::from(plain.replies)]);
             16
         }
+        Frame::Knock(a, knock) => {
+            let w = access(&mut w, a).put(&knock.client.0).put(&knock.window.to_be_bytes());
+            w.put(&[u8::from(knock.total.is_some())]);
+            w.put(&knock.total.unwrap_or_default().to_be_bytes());
+            for steps in [&knock.open, &knock.close] {
+                w.put(&[steps.len().min(MOST_STEPS) as u8]);
+                for step in steps.iter().take(MOST_STEPS) {
+                    w.put(&[step.protocol.number()]).put(&step.port.to_be_bytes());
+                }
+            }
+            17
+        }
         Frame::Remove(id) => {
             w.put(&id.0);
             6
         }
         Frame::End => 7,
         Frame::Listen(modes) => {
-            w.put(&[modes.len().min(MOST_SOCKETS) as u8]);
-            for mode in modes.iter().take(MOST_SOCKETS) {
-                w.put(&[match mode {
-                    Mode::Spa => 1,
-                    Mode::Plain => 2,
-                }]);
+            w.put(&[modes.len().min(MOST_LISTENERS) as u8]);
+            for mode in modes.iter().take(MOST_LISTENERS) {
+                w.put(&[mode_number(*mode)]);
             }
             8
+        }
+        Frame::Capture(c) => {
+            w.text(c.interface.as_deref().unwrap_or_default()).put(&[mode_number(c.mode)]);
+            w.put(&[c.ports.len().min(MOST_CAPTURED) as u8]);
+            for p in c.ports.iter().take(MOST_CAPTURED) {
+                w.ports(p);
+            }
+            24
         }
         Frame::Closed(claim) => {
             w.put(&encode_claim(claim));
@@ -181,6 +221,42 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             });
             15
         }
+        Frame::Strike { ticket, from } => {
+            w.put(&ticket.to_be_bytes()).address(*from);
+            32
+        }
+        Frame::Guess { ticket, from, pin } => {
+            w.put(&ticket.to_be_bytes()).address(*from).pin(pin);
+            33
+        }
+        Frame::Verdict { ticket, verdict } => {
+            w.put(&ticket.to_be_bytes()).verdict(verdict);
+            34
+        }
+        Frame::Ban(ban) => {
+            w.ban(ban);
+            35
+        }
+        Frame::Unban(prefix) => {
+            w.prefix(prefix);
+            36
+        }
+        Frame::Pardon(prefix) => {
+            w.prefix(prefix);
+            37
+        }
+        Frame::Pin(pin) => {
+            w.pin(pin);
+            38
+        }
+        Frame::Rules(rules) => {
+            w.rules(rules);
+            39
+        }
+        Frame::Site(part) => {
+            w.site(part);
+            40
+        }
     };
     w.bytes
 }
@@ -197,7 +273,7 @@ fn access<'a>(w: &'a mut Writer, a: &Access) -> &'a mut Writer {
     }
     w.put(&[a.sources.len().min(MOST_SOURCES) as u8]);
     for net in a.sources.iter().take(MOST_SOURCES) {
-        w.address(net.address()).put(&[net.length()]);
+        w.prefix(net);
     }
     w
 }
@@ -225,11 +301,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         7 => Frame::End,
         8 => {
             let count = r.byte()?;
-            let mode = |r: &mut Reader<'_>| match r.byte()? {
-                1 => Some(Mode::Spa),
-                2 => Some(Mode::Plain),
-                _ => None,
-            };
+            let mode = |r: &mut Reader<'_>| mode_of(r.byte()?);
             Frame::Listen((0..count).map(|_| mode(&mut r)).collect::<Option<_>>()?)
         }
         9 => Frame::Closed(r.claim()?),
@@ -251,9 +323,41 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let (open, close) = (r.text_bytes()?, r.text_bytes()?);
             Frame::Plain(access, Plain { client, open, close, replies: r.flag()? })
         }
+        17 => {
+            let access = read_access(&mut r)?;
+            let (client, window) = (ClientId(r.take()?), r.u64()?);
+            let (some, total) = (r.flag()?, r.u64()?);
+            let (open, close) = (steps(&mut r)?, steps(&mut r)?);
+            let total = some.then_some(total);
+            Frame::Knock(access, Knock { client, open, close, window, total })
+        }
+        24 => {
+            let (name, mode, count) = (r.text()?, mode_of(r.byte()?)?, r.byte()?);
+            let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
+            let interface = (!name.is_empty()).then_some(name);
+            Frame::Capture(Capturing { interface, mode, ports })
+        }
+        32 => Frame::Strike { ticket: r.u64()?, from: r.address()? },
+        33 => Frame::Guess { ticket: r.u64()?, from: r.address()?, pin: r.pin()? },
+        34 => Frame::Verdict { ticket: r.u64()?, verdict: r.verdict()? },
+        35 => Frame::Ban(r.ban()?),
+        36 => Frame::Unban(r.prefix()?),
+        37 => Frame::Pardon(r.prefix()?),
+        38 => Frame::Pin(r.pin()?),
+        39 => Frame::Rules(r.rules()?),
+        40 => Frame::Site(r.site()?),
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))
+}
+
+fn steps(r: &mut Reader<'_>) -> Option<Vec<Step>> {
+    let count = r.byte()?;
+    let step = |r: &mut Reader<'_>| {
+        let protocol = Protocol::from_number(r.byte()?)?;
+        Some(Step { protocol, port: u16::from_be_bytes(r.take()?) })
+    };
+    (0..count).map(|_| step(r)).collect()
 }
 
 fn service(r: &mut Reader<'_>) -> Option<Service> {
@@ -276,11 +380,7 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
     let count = r.byte()?;
     let services = (0..count).map(|_| r.take().map(ServiceId)).collect::<Option<_>>()?;
     let count = r.byte()?;
-    let net = |r: &mut Reader<'_>| {
-        let address = r.address()?;
-        Prefix::new(address, r.byte()?).ok()
-    };
-    let sources = (0..count).map(|_| net(r)).collect::<Option<_>>()?;
+    let sources = (0..count).map(|_| r.prefix()).collect::<Option<_>>()?;
     Some(Access {
         client,
         name,

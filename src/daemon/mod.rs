@@ -2,7 +2,7 @@
 //!
 //! `serve` is `[priv]`, the parent: it holds the configuration and the firewall and reads nothing
 //! from the network. `[engine]`, its child, holds the sockets, the keys and the journal and no
-//! privilege. They exchange frames of one fixed size.
+//! privilege; `[gate]`, the other child, only where the HTTP gate is configured, the listeners. They exchange frames of one fixed size.
 
 pub mod claim;
 pub mod clients;
@@ -11,20 +11,26 @@ pub mod config;
 pub mod control;
 pub mod frame;
 pub mod log;
+pub mod site;
 pub mod store;
 
 mod bytes;
+mod capture;
 mod channel;
+mod codes;
 mod enforce;
 mod engine_process;
+mod gate_process;
 mod priv_process;
 mod rights;
 mod serve;
+mod suspect;
 mod syncer;
 mod system;
 mod timer;
 mod watch;
 
 pub use engine_process::run as run_engine;
+pub use gate_process::run as run_gate;
 pub use serve::{Options, serve, shield_only, uninstall};
 pub use system::ServeError;

@@ -1,9 +1,10 @@
 //! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
 
-use super::config::{Backend, Config};
+use super::config::{Backend, Block, Config};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control};
+use crate::access::{Ports, Protocol, Service};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -40,9 +41,27 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     super::log::start("priv");
     for legacy in &config.legacy {
         log::warn!(
-            "{} is on: whoever sees one of its datagrams can open its ports from his own address",
+            "{} is on: whoever sees it used once can do the same from his own address",
             legacy.access.name
         );
+    }
+    if let Some(gate) = &config.gate {
+        log::warn!(
+            "[http-gate] is on: {} listens to strangers, and whoever knows the recovery PIN is let \
+             back in; it opens no port",
+            gate.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
+    for at in config.gate.iter().flat_map(|gate| &gate.listen) {
+        let own = Ports::new(Protocol::Tcp, at.port(), at.port());
+        let shut = |s: &&Service| own.is_some_and(|own| s.ports.iter().any(|p| p.contains(&own)));
+        if let Some(service) = config.services.iter().find(shut) {
+            let name = &service.name;
+            log::warn!(
+                "[service.{name}] protects tcp/{}: only its clients reach the gate",
+                at.port()
+            );
+        }
     }
     let user = engine_user(&config.server.user)?;
     let state = state_dir(&config.server.state_dir, user)?;
@@ -59,6 +78,12 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     let run = || {
         let mut firewall = backend(config.backend, &config.shield())?;
         log::info!("firewall: {}", firewall.describe());
+        if config.gate.as_ref().is_some_and(|gate| gate.block == Block::Firewall) {
+            firewall.can_bar().map_err(|e| {
+                let what = "[http-gate] says block = \"firewall\"; install it, or say \"page\"";
+                ServeError::System(format!("{e}: {what}"))
+            })?;
+        }
         // Whatever goes wrong from here on, the ports are shut. Rules that are there already hold
         // leases that may live: they are brought in step when [engine] has read its journal.
         if !firewall.is_up()? {
@@ -131,6 +156,23 @@ fn engine_user(name: &str) -> Result<Option<(u32, u32)>, ServeError> {
         true => Err(ServeError::System("[server] user: root is no user to become".into())),
         false => Ok(Some((user.uid.as_raw(), user.gid.as_raw()))),
     }
+}
+
+/// User and group that `[gate]` becomes: never the user of `[engine]` where there is another one.
+pub(super) fn gate_user(engine: Option<(u32, u32)>) -> Result<Option<(u32, u32)>, ServeError> {
+    let Some(engine) = engine else { return Ok(None) };
+    let find = |name: &str| User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
+    let user = find("_opensesame-gate").or_else(|| find("nobody")).ok_or_else(|| {
+        let what = "[http-gate]: neither `_opensesame-gate` nor `nobody` exists: add a system user";
+        ServeError::System(what.into())
+    })?;
+    if user.uid.as_raw() == engine.0 {
+        log::warn!(
+            "[gate] has to share the user `{}` with [engine]: add `_opensesame-gate`",
+            user.name
+        );
+    }
+    Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 
 /// In a user namespace that maps one id there is nobody else to become.

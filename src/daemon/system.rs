@@ -1,5 +1,6 @@
 //! What `serve` and `[priv]` take from the system: files, packet filter, sockets, the other process.
 
+use super::capture;
 use super::channel::Channel;
 use super::clients::Clients;
 use super::config::{Backend, Config, ConfigError, ServerKey};
@@ -7,7 +8,7 @@ use crate::firewall::{self, DryRun, Firewall, Shield};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -109,7 +110,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         };
         ServeError::System(format!("cannot listen on udp {address}: {e}{hint}"))
     };
-    let make = || {
+    let make = |address: SocketAddr| -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -126,7 +127,38 @@ pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, ServeError> {
         socket.bind(&address.into())?;
         Ok(UdpSocket::from(socket))
     };
-    make().map_err(wrong)
+    let everywhere = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match make(address) {
+        // A kernel without IPv6.
+        Err(e) if everywhere && e.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
+            make((Ipv4Addr::UNSPECIFIED, address.port()).into()).map_err(wrong)
+        }
+        outcome => outcome.map_err(wrong),
+    }
+}
+
+/// The addresses of this machine, which never hold a lease.
+pub(super) fn own_addresses() -> Vec<IpAddr> {
+    let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let address = |a: nix::ifaddrs::InterfaceAddress| {
+        let storage = a.address?;
+        let v4 = storage.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
+    };
+    let mut own: Vec<IpAddr> = list.filter_map(address).collect();
+    own.sort_unstable();
+    own.dedup();
+    own.truncate(1_024);
+    own
+}
+
+/// The packet sockets of one capture, IPv4's and IPv6's; nothing arrives at them yet.
+pub(super) fn open_capture() -> io::Result<Vec<OwnedFd>> {
+    let explained = |e: io::Error| match e.kind() == io::ErrorKind::PermissionDenied {
+        true => io::Error::new(e.kind(), format!("{e}: `capture` takes CAP_NET_RAW")),
+        false => e,
+    };
+    (0..2).map(|_| capture::open()).collect::<io::Result<_>>().map_err(explained)
 }
 
 /// The other process; it dies with this value.
@@ -142,8 +174,35 @@ impl Drop for Partner {
     }
 }
 
-/// Starts `[engine]`: this program once more, with a socket as its stdin and an empty environment.
-pub(super) fn spawn() -> io::Result<Partner> {
+/// A TCP socket that listens on that address; an IPv6 wildcard takes IPv4 as well.
+pub(super) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let wrong = |e: io::Error| {
+        let hint = match e.kind() == io::ErrorKind::AddrInUse {
+            true => "; another program has it: `ss -tlpn` says which",
+            false => "",
+        };
+        ServeError::System(format!("cannot listen on tcp {address}: {e}{hint}"))
+    };
+    let make = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        #[cfg(target_os = "linux")]
+        match address.is_ipv6() {
+            true => socket.set_freebind_v6(true)?,
+            false => socket.set_freebind_v4(true)?,
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1_024)?;
+        Ok(TcpListener::from(socket))
+    };
+    make().map_err(wrong)
+}
+
+/// Starts another process in this `role`: this program once more, with a socket as its stdin and an empty environment.
+pub(super) fn spawn(role: &str) -> io::Result<Partner> {
     let (ours, theirs) = UnixStream::pair()?;
     let program = if cfg!(target_os = "linux") {
         // The program that runs, even if the file has been replaced since.
@@ -154,7 +213,7 @@ pub(super) fn spawn() -> io::Result<Partner> {
     let mut command = Command::new(program);
     command
         .arg0("opensesame-spa")
-        .arg("engine-process")
+        .arg(role)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null());

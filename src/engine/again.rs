@@ -1,8 +1,8 @@
 //! Proofs that can be repeated: no replay cache can tell the first copy from the next, so they are
 //! limited to the sender's own address, to their own ports, and in number.
 
-use super::auth::{Plain, Repeatable};
-use super::{Command, Engine, Record, Reject};
+use super::auth::{Knock, Plain, Repeatable, Step};
+use super::{Command, Engine, Record, Refusal, Reject, canonical};
 use crate::access::{Access, Grant, Request, Services};
 use crate::time::{Mono, Now};
 use std::net::IpAddr;
@@ -65,6 +65,36 @@ impl Engine {
         self.commands.push_back(Command::Record(Record::of(grant.claim())));
         self.commands.push_back(Command::Grant(grant));
         Ok(grant)
+    }
+
+    /// Takes one knock; what it opens or closes, and what of that was refused.
+    pub fn handle_knock(
+        &mut self,
+        from: IpAddr,
+        step: Step,
+        now: Now,
+    ) -> Vec<Result<Grant, Refusal>> {
+        let from = canonical(from);
+        let done = self.knocks.handle(from, step, now.mono);
+        let repeat = |proof: &Repeatable| {
+            let client = Some(proof.client());
+            self.repeat(proof, from, now).map_err(|reason| Refusal { reason, client })
+        };
+        done.iter().map(repeat).collect()
+    }
+
+    /// The knock sequences with their access entries. Who is halfway stays so if they are the same
+    /// as before.
+    pub fn set_knocks(&mut self, knocks: Vec<(Access, Knock)>) {
+        for before in &self.knocking {
+            self.policy.remove_client(before.client);
+        }
+        let (entries, knocks): (Vec<Access>, Vec<Knock>) = knocks.into_iter().unzip();
+        entries.into_iter().for_each(|access| self.policy.set_client(access));
+        if self.knocking != knocks {
+            self.knocks.set(&knocks);
+            self.knocking = knocks;
+        }
     }
 
     /// The plain key, with its access entry; none: such packets are strangers'.

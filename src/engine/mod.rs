@@ -13,25 +13,29 @@ mod record;
 mod reject;
 mod replay;
 mod start;
+mod suspects;
+pub mod suspicion;
 
-pub use auth::{Arrival, Client, Mode, Plain};
+pub use auth::{Arrival, Client, Knock, Mode, Plain, Step};
 pub use record::Record;
 pub use reject::{Refusal, Reject};
 pub use replay::{LEAD, MOST_CLIENT, MOST_TOTAL, Window};
 #[cfg(test)]
 pub(crate) use replay::{LEFT_OUT, Rule};
 pub use start::{History, Setup};
+pub use suspects::Suspect;
 
-use crate::access::{Action, Claim, ClientId, Grant, Policy, Request, canonical};
+use crate::access::{Action, Assurance, Claim, ClientId, Grant, Policy, Request, canonical};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use again::Pace;
-use auth::{Authenticated, Proof};
+use auth::{Authenticated, Knocks, Proof};
 use ledger::Ledger;
 use order::Order;
 use replay::{Cache, Fresh};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use suspicion::Suspicion;
 
 /// The most packets that wait for the disk at one time; more are refused as busy. One client alone
 /// cannot fill it.
@@ -50,6 +54,9 @@ pub enum Command {
     /// A lease, or the end of one, that the journal remembers from before a restart; what is over
     /// already stands there for the leases that it replaced.
     Restore(Claim),
+    /// Tell the process that holds the firewall, and by it the one that serves strangers. What
+    /// waits for no disk: it says who is banned, and never that somebody may come in.
+    Suspect(Suspect),
 }
 
 /// A packet that has been admitted and waits until its record is on disk.
@@ -77,11 +84,15 @@ pub struct Engine {
     doors: Vec<Door>,
     clients: HashMap<ClientId, Client>,
     plain: Option<Plain>,
+    /// What [`Engine::set_knocks`] was given.
+    knocking: Vec<Knock>,
+    knocks: Knocks,
     pace: Pace,
     policy: Policy,
     cache: Cache,
     order: Order,
     ledger: Ledger,
+    suspicion: Suspicion,
     waiting: VecDeque<Waiting>,
     in_flight: Option<InFlight>,
     ticket: u64,
@@ -192,7 +203,7 @@ impl Engine {
         let lost = self.waiting.len() + self.commands.iter().filter(grant).count();
         self.waiting.clear();
         // What is remembered stands on records that are there already.
-        self.commands.retain(|c| matches!(c, Command::Restore(_)));
+        self.commands.retain(|c| matches!(c, Command::Restore(_) | Command::Suspect(_)));
         lost
     }
 
@@ -271,6 +282,9 @@ impl Engine {
             self.commands.push_back(Command::Grant(grant));
             first.get_or_insert(grant);
         }
+        if first.is_some() && fresh.assurance() == Assurance::Sealed {
+            self.lift(from);
+        }
         first.ok_or(Reject::Superseded)
     }
 
@@ -283,6 +297,7 @@ impl Engine {
             let oldest = waiting.map_or(oldest, |time| time.min(oldest));
             self.order.forget(oldest);
             self.ledger.forget(now, oldest);
+            self.suspicion.forget(now);
         }
     }
 
@@ -309,6 +324,7 @@ impl Engine {
             Record::Horizon(self.cache.promised()),
         ];
         records.extend(self.ledger.records());
+        records.extend(self.suspicion.bans().map(|ban| Record::Banned(*ban)));
         if whole {
             records.extend(self.cache.records());
         }

@@ -1,6 +1,7 @@
 //! What the journal remembers.
 
-use crate::access::{Action, Claim, ClientId};
+use super::suspicion::Ban;
+use crate::access::{Action, Claim, ClientId, Prefix};
 use crate::time::{Mono, Unix};
 
 /// One fact on disk; fed back through [`super::History`] at the next start.
@@ -43,6 +44,10 @@ pub enum Record {
         /// How often, this time included.
         count: u32,
     },
+    /// An address is banned.
+    Banned(Ban),
+    /// An address is banned no more, and begins anew.
+    Pardoned(Prefix),
 }
 
 impl Record {

@@ -1,10 +1,12 @@
 //! The start: what the journal says, and what must be feared lost.
 
 use super::again::Pace;
+use super::auth::Knocks;
 use super::ledger::Ledger;
 use super::order::Order;
 use super::replay::Cache;
-use super::{Client, Command, Engine, Plain, Record, Window};
+use super::suspicion::{Rules, Suspicion};
+use super::{Client, Command, Engine, Knock, Plain, Record, Suspect, Window};
 use crate::access::{Access, Action, Claim, Policy};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
@@ -30,8 +32,14 @@ pub struct Setup {
     pub clients: Vec<Client>,
     /// The plain key with its access entry, if there is one.
     pub plain: Option<(Access, Plain)>,
+    /// The knock sequences with their access entries.
+    pub knocks: Vec<(Access, Knock)>,
+    /// Random: what nobody outside may know of the tables of this run.
+    pub salt: [u8; 16],
     /// The services; the clients' access entries are added to it.
     pub policy: Policy,
+    /// How much of a stranger is too much.
+    pub rules: Rules,
     /// How old and how far ahead a packet may be.
     pub window: Window,
     /// The kernel's random boot id.
@@ -47,7 +55,8 @@ impl Engine {
     /// [`Engine::wants_segment`]: the first thing to do is then to write one.
     #[must_use]
     pub fn start(setup: Setup, history: &History, now: Now) -> Engine {
-        let Setup { server, doors, clients, plain, policy, window, boot } = setup;
+        let Setup { server, doors, clients, plain, knocks, salt, policy, rules, window, boot } =
+            setup;
         let mut last = None;
         let (mut floor, mut horizon) = (Unix(0), Unix(0));
         for record in &history.records {
@@ -59,7 +68,9 @@ impl Engine {
                 | Record::Seen { .. }
                 | Record::Granted(_)
                 | Record::Closed(_)
-                | Record::Used { .. } => {}
+                | Record::Used { .. }
+                | Record::Banned(_)
+                | Record::Pardoned(_) => {}
             }
         }
         // A start in the future of this boot clock is not of this boot, whatever the id says.
@@ -71,7 +82,10 @@ impl Engine {
             doors,
             clients: clients.into_iter().map(|c| (c.access().client, c)).collect(),
             plain: None,
+            knocking: Vec::new(),
+            knocks: Knocks::new(salt),
             pace: Pace::default(),
+            suspicion: Suspicion::new(rules, policy.own().to_vec()),
             policy,
             cache: Cache::new(window, boot, started),
             order: Order::default(),
@@ -85,6 +99,7 @@ impl Engine {
         };
         engine.adopt_clients();
         engine.set_plain(plain);
+        engine.set_knocks(knocks);
         engine.cache.raise_floor(floor);
         // Written is not durable: a sync of this process has to say so before anything rests on it.
         engine.cache.promise(horizon);
@@ -92,7 +107,7 @@ impl Engine {
             engine.cache.distrust();
         }
         for record in &history.records {
-            engine.handle_record(record, same.is_some());
+            engine.handle_record(record, same.is_some(), now);
         }
         engine.cache.forget(now);
         engine.ledger.forget(now, engine.cache.oldest(now));
@@ -106,6 +121,9 @@ impl Engine {
                 engine.commands.push_back(Command::Restore(claim));
             }
         }
+        let running = engine.suspicion.bans().filter(|ban| ban.until > now.unix);
+        let running = running.map(|ban| Command::Suspect(Suspect::Ban(*ban)));
+        engine.commands.extend(running);
         engine
     }
 
@@ -124,12 +142,14 @@ impl Engine {
     }
 
     /// Takes back one fact; leases only if `leases` says that they can be trusted to be current.
-    fn handle_record(&mut self, record: &Record, leases: bool) {
+    fn handle_record(&mut self, record: &Record, leases: bool, now: Now) {
         match record {
             Record::Seen { client, time, proof } => self.cache.restore(*client, *time, *proof),
             Record::Used { client, count } => self.ledger.restore_uses(*client, *count),
             Record::Granted(claim) | Record::Closed(claim) if leases => self.ledger.note(*claim),
             Record::Granted(_) | Record::Closed(_) => {}
+            Record::Banned(ban) => self.suspicion.restore(*ban, now),
+            Record::Pardoned(prefix) => self.suspicion.forgive(prefix),
             Record::Boot { .. } | Record::Clean | Record::Horizon(_) | Record::Floor(_) => {}
         }
     }

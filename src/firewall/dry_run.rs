@@ -1,6 +1,7 @@
 //! Changes nothing and says what it would: for tests and try-outs.
 
-use super::{Element, Error, Firewall, Opening, Shield};
+use super::{Bar, Element, Error, Firewall, Opening, Shield};
+use crate::access::Prefix;
 use crate::time::{Mono, Now, Seconds};
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 pub struct DryRun {
     shield: Shield,
     openings: BTreeMap<Element, Mono>,
+    bars: BTreeMap<Prefix, Mono>,
     up: bool,
 }
 
@@ -16,7 +18,12 @@ impl DryRun {
     /// One in which nothing is open.
     #[must_use]
     pub fn new(shield: &Shield) -> DryRun {
-        DryRun { shield: shield.clone(), openings: BTreeMap::new(), up: false }
+        DryRun {
+            shield: shield.clone(),
+            openings: BTreeMap::new(),
+            bars: BTreeMap::new(),
+            up: false,
+        }
     }
 
     /// What would be open at `now`.
@@ -24,6 +31,13 @@ impl DryRun {
     pub fn openings(&self, now: Now) -> Vec<Opening> {
         let live = self.openings.iter().filter(|(_, until)| **until > now.mono);
         live.map(|(element, until)| Opening { element: *element, until: *until }).collect()
+    }
+
+    /// Who would be banned at `now`.
+    #[must_use]
+    pub fn bars(&self, now: Now) -> Vec<Bar> {
+        let live = self.bars.iter().filter(|(_, until)| **until > now.mono);
+        live.map(|(from, until)| Bar { from: *from, until: *until }).collect()
     }
 
     fn put(&mut self, openings: &[Opening], now: Now) {
@@ -43,6 +57,30 @@ impl Firewall for DryRun {
         self.up = true;
         self.openings.clear();
         self.put(openings, now);
+        for Bar { from, .. } in self.bars(now) {
+            log::info!("would ban {from}");
+        }
+        Ok(())
+    }
+
+    fn set_bars(&mut self, bars: &[Bar]) {
+        self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
+    }
+
+    fn bar(&mut self, bars: &[Bar], now: Now) -> Result<(), Error> {
+        self.bars.retain(|_, until| *until > now.mono);
+        for Bar { from, until } in bars {
+            let left = Seconds(until.since(now.mono).div_ceil(1_000));
+            log::info!("would ban {from} ({left})");
+            self.bars.insert(*from, *until);
+        }
+        Ok(())
+    }
+
+    fn unbar(&mut self, from: &[Prefix], _: Now) -> Result<(), Error> {
+        for prefix in from.iter().filter(|p| self.bars.remove(p).is_some()) {
+            log::info!("would ban {prefix} no more");
+        }
         Ok(())
     }
 
@@ -70,6 +108,7 @@ impl Firewall for DryRun {
         log::info!("would take the shield away");
         self.up = false;
         self.openings.clear();
+        self.bars.clear();
         Ok(())
     }
 

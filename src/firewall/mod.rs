@@ -43,6 +43,16 @@ pub struct Opening {
     pub until: Mono,
 }
 
+/// Somebody who is turned away from the protected ports unless he holds a lease, and the moment
+/// at which the kernel must forget it by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Bar {
+    /// Who: an IPv4 address, an IPv6 address or a /64.
+    pub from: Prefix,
+    /// Until when.
+    pub until: Mono,
+}
+
 /// What is protected, the same for every backend.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Shield {
@@ -74,6 +84,29 @@ pub trait Firewall {
     /// # Errors
     /// As for [`Firewall::sync`], which heals.
     fn close(&mut self, elements: &[Element], now: Now) -> Result<(), Error>;
+
+    /// Whether it can turn away who is banned.
+    ///
+    /// # Errors
+    /// What it lacks.
+    fn can_bar(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// From the next [`Firewall::sync`] on these are banned, and nobody else.
+    fn set_bars(&mut self, bars: &[Bar]);
+
+    /// Bans them, or moves the ends of bans that are there.
+    ///
+    /// # Errors
+    /// As for [`Firewall::sync`], which heals.
+    fn bar(&mut self, bars: &[Bar], now: Now) -> Result<(), Error>;
+
+    /// Ends bans; one that is not there is no error.
+    ///
+    /// # Errors
+    /// As for [`Firewall::sync`], which heals.
+    fn unbar(&mut self, from: &[Prefix], now: Now) -> Result<(), Error>;
 
     /// Whether rules of ours are in force already: from an earlier run, or from boot.
     ///

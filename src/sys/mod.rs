@@ -1,5 +1,9 @@
 //! System calls that no safe interface covers: the only room with `unsafe`.
 
+#[cfg(target_os = "linux")]
+mod packet;
 mod rights;
 
+#[cfg(target_os = "linux")]
+pub use packet::{bind_packet, lock_filter};
 pub use rights::{receive, send};

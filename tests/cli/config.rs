@@ -20,7 +20,7 @@ services = [\"ssh\"]
 ";
 
 /// What is replaced, by what, and the line, the column and a piece of the message.
-const WRONG: [(&str, &str, &str, &str); 50] = [
+const WRONG: [(&str, &str, &str, &str); 61] = [
     ("[server]\n", "[server]\ncolour = 1\n", ":2:1: ", "unknown field `colour`"),
     ("[policy]", "[polcy]", ":14:2: ", "unknown field `polcy`"),
     ("[policy]\n", "[policy]\nmax_ttl = \"1h\"\n", ":15:1: ", "unknown field `max_ttl`"),
@@ -67,6 +67,33 @@ const WRONG: [(&str, &str, &str, &str); 50] = [
     ("[\"ssh\"]", "[]\nmax-prefix-v4 = 7", ":16:17: ", "8 to 32"),
     ("[\"ssh\"]", "[]\nmax-prefix-v6 = 129", ":16:17: ", "32 to 128"),
     ("[\"ssh\"]", "[]\nmax-age = \"2h\"", ":16:11: ", "at most 1h"),
+    // Captures.
+    ("udp = \"127.0.0.1:41841\"", "", ":8:1: ", "`udp` or `capture`"),
+    ("udp = \"127.0.0.1:41841\"", "capture = \"any\"", ":9:11: ", "a `port`"),
+    ("udp = \"127.0.0.1:41841\"", "capture = \"any\"\nport = 0", ":10:8: ", "port 0"),
+    ("udp = \"127.0.0.1:41841\"", "capture = \"any\"\nport = 70000", ":10:8: ", ""),
+    ("udp = \"127.0.0.1:41841\"", "capture = \"\"\nport = 1", ":9:11: ", "no name"),
+    ("udp = \"127.0.0.1:41841\"", "capture = \"a/b\"\nport = 1", ":9:11: ", "no name"),
+    ("41841\"\n", "41841\"\ncapture = \"any\"\n", ":10:11: ", "not both"),
+    ("41841\"\n", "41841\"\nport = 41841\n", ":10:8: ", "belongs to `capture`"),
+    (
+        "41841\"\n",
+        "41841\"\n[[listen]]\ncapture = \"any\"\nport = 41841\n",
+        ":11:11: ",
+        "count twice",
+    ),
+    (
+        "udp = \"127.0.0.1:41841\"\n",
+        "capture = \"a\"\nport = 1\n[[listen]]\ncapture = \"any\"\nport = 1\n",
+        ":12:11: ",
+        "already",
+    ),
+    (
+        "udp = \"127.0.0.1:41841\"\n",
+        "capture = \"any\"\nmode = \"plain\"\n",
+        "",
+        "there is no [plain]",
+    ),
     // The plain key.
     ("[policy]", "[plain]\n[policy]", ":14:1: ", "missing field `opens`"),
     ("[policy]", "[plain]\nopens = []\n[policy]", ":15:9: ", "one to"),
@@ -110,6 +137,36 @@ fn every_mistake_is_shown_where_it_is() {
         let why = check(&place, GOOD.replacen(from, to, 1));
         assert!(why.contains(&format!("s/server.toml{at}")), "{to}: {at} is not in {why}");
         assert!(why.contains(piece), "{to}: {piece} is not in {why}");
+    }
+}
+
+#[test]
+fn the_samples_are_sound() {
+    let place = Place::with_server();
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples");
+    let mut samples = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        place.write("s/server.toml", std::fs::read(entry.unwrap().path()).unwrap());
+        assert_eq!(place.check(), "configuration OK\n");
+        samples += 1;
+    }
+    assert!(samples >= 4);
+}
+
+/// A capture may watch a port that is shut, and two interfaces the same port.
+#[test]
+fn captures_that_can_be_meant_so() {
+    let place = Place::with_server();
+    let sound = [
+        "capture = \"any\"\nport = 41841\n",
+        "capture = \"eth0.7\"\nport = 53\n[service.dns]\nports = [\"udp/53\"]\n",
+        "capture = \"a\"\nport = 1\n[[listen]]\ncapture = \"b\"\nport = 1\n",
+        "capture = \"any\"\nmode = \"plain\"\n[plain]\nopens = [\"tcp/2222\"]\n",
+    ];
+    for listen in sound {
+        let text = GOOD.replace("udp = \"127.0.0.1:41841\"\n", listen);
+        place.write("s/server.toml", &text);
+        assert_eq!(place.check(), "configuration OK\n", "{text}");
     }
 }
 

@@ -82,7 +82,7 @@ fn what_is_not_for_people_is_not_shown() {
     let place = Place::new();
     place.ok(&["man", "pages"]);
     let help = place.ok(&["--help"]) + &place.read("pages/opensesame-spa.1");
-    for name in ["engine-process", "demo-host"] {
+    for name in ["engine-process", "gate-process", "demo-host", "container", "container-service"] {
         assert!(!help.contains(name) && !help.contains(&name.replace('-', "\\-")), "{name}");
         assert!(!place.exists(&format!("pages/opensesame-spa-{name}.1")), "{name}");
     }

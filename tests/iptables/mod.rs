@@ -1,5 +1,6 @@
 //! What the scenarios share: the backend on the server, and the judges.
 
+pub(crate) mod bans;
 pub(crate) mod healing;
 pub(crate) mod leases;
 

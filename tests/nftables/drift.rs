@@ -110,19 +110,15 @@ fn sync_heals_every_drift() {
 }
 
 #[test]
-fn a_new_configuration_keeps_live_leases_bans_and_cuts() {
+fn a_new_configuration_keeps_live_leases_and_cuts() {
     let Some(world) = world(&[]) else { return };
     let leases = [opening(CLIENT_V4, "tcp/22", 600_000)];
     let _firewall = installed(&world, &shield(&["tcp/22"]), &leases);
-    nft(
-        &world,
-        "add element inet opensesame ban4 { 192.0.2.1 timeout 1h }; \
-         add element inet opensesame cut6 { 2001:db8::1 . tcp . 22 timeout 1h }",
-    );
+    nft(&world, "add element inet opensesame cut6 { 2001:db8::1 . tcp . 22 timeout 1h }");
     for ports in [&["tcp/22", "tcp/8000-8010"][..], &["tcp/22", "udp/9"], &["udp/1-9"]] {
         installed(&world, &shield(ports), &leases);
         assert_eq!(elements(&world, "ports").len(), ports.len());
-        for set in ["lease4", "ban4", "cut6"] {
+        for set in ["lease4", "cut6"] {
             assert_eq!(elements(&world, set).len(), 1, "{set} with {ports:?}");
         }
     }
@@ -130,7 +126,7 @@ fn a_new_configuration_keeps_live_leases_bans_and_cuts() {
     nft(&world, "add chain inet opensesame foreign");
     installed(&world, &shield(&["tcp/22"]), &leases);
     assert!(!table(&world).contains("foreign"));
-    for set in ["ports", "lease4", "ban4", "cut6"] {
+    for set in ["ports", "lease4", "cut6"] {
         assert_eq!(elements(&world, set).len(), 1, "{set}");
     }
 }

@@ -6,6 +6,7 @@ use opensesame_spa::access::{
     Services, Wanted,
 };
 use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId, random};
+use opensesame_spa::engine::suspicion::Rules;
 use opensesame_spa::engine::{
     Arrival, Client, Command, Engine, History, Mode, Refusal, Reject, Setup, Window,
 };
@@ -94,10 +95,13 @@ pub fn setup(accesses: Vec<Access>) -> Setup {
     ];
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: SERVER,
         doors: vec![door(0)],
         clients: accesses.into_iter().map(client).collect(),
         policy: Policy::new(list, vec![ip("198.51.100.1")]),
+        rules: Rules::default(),
         window: Window::default(),
         boot: [1; 16],
     }
@@ -211,7 +215,7 @@ pub fn ask(
     let commands = send(engine, &packet(n, request), HOME, now).map_err(|r| r.reason)?;
     let granted = |c: Command| match c {
         Command::Grant(grant) => Some(*grant.claim()),
-        Command::Record(_) | Command::Sync(_) | Command::Restore(_) => None,
+        Command::Record(_) | Command::Sync(_) | Command::Restore(_) | Command::Suspect(_) => None,
     };
     Ok(commands.into_iter().filter_map(granted).collect())
 }

@@ -142,7 +142,7 @@ fn what_was_refused_or_ended_does_not_come_back_with_a_restart() {
     server.amend("few", "max-leases = 2");
     server.start();
     // The third is one too many, and stays so when the first has ended.
-    server.open("few", &["--for", "6s", "--ip", "10.88.0.1"]);
+    server.open("few", &["--for", "10s", "--ip", "10.88.0.1"]);
     server.open("few", &["--for", "10m", "--ip", "10.88.0.2"]);
     server.open("few", &["--for", "10m", "--ip", "10.88.0.3"]);
     server.says_all(&["client=few", "too many leases"]);

@@ -88,6 +88,8 @@ pub fn setup() -> Setup {
     };
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: KEYS.profile.server,
         doors: vec![KEYS.door.clone()],
         clients: RULES.iter().enumerate().map(client).collect(),
@@ -95,6 +97,7 @@ pub fn setup() -> Setup {
             SERVICES.iter().map(service).collect(),
             OWN.iter().map(|a| a.parse().expect("an address")).collect(),
         ),
+        rules: opensesame_spa::engine::suspicion::Rules::default(),
         window: Window::default(),
         boot: [1; 16],
     }

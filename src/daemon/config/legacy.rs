@@ -1,17 +1,17 @@
-//! `[plain]`: the older ways in, off unless the file names them.
+//! The older ways in, off unless the file names them; here `[plain]`.
 
 use super::ConfigError;
 use super::model::MOST_RANGES;
 use super::raw::{Raw, RawPlain};
 use crate::access::{Access, Assurance, ClientId, OnExpiry, Ports, Refuse, Service, ServiceId};
 use crate::crypto::service_name;
-use crate::engine::Plain;
+use crate::engine::{Knock, Plain};
 use std::path::Path;
 
 /// The longest key of the plain mode: bytes.
 pub const LONGEST_KEY: usize = 64;
 /// The longest lease of a proof that can be repeated: seconds.
-const LONGEST_TTL: u32 = 600;
+pub(super) const LONGEST_TTL: u32 = 600;
 /// The most leases at one time by a proof that can be repeated.
 const MOST_LEASES: u16 = 1_024;
 
@@ -21,7 +21,16 @@ pub struct Legacy {
     /// What the entry allows; its name stands in brackets, which no client's name does.
     pub access: Access,
     /// How it is proved.
-    pub plain: Plain,
+    pub how: How,
+}
+
+/// A way to prove it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum How {
+    /// `[plain]`.
+    Plain(Plain),
+    /// `[[knock]]`.
+    Knock(Knock),
 }
 
 /// The entries of the file, and the services that stand for their ports.
@@ -61,11 +70,15 @@ pub(super) fn read(
         replies: *replies,
     };
     services.push(service);
-    Ok(vec![Legacy { access, plain }])
+    Ok(vec![Legacy { access, how: How::Plain(plain) }])
 }
 
 /// A service that asks for more than this proof can give is never opened by it.
-fn check_require(ports: &[Ports], has: Assurance, services: &[Service]) -> Result<(), String> {
+pub(super) fn check_require(
+    ports: &[Ports],
+    has: Assurance,
+    services: &[Service],
+) -> Result<(), String> {
     let touched = |s: &&Service| s.ports.iter().any(|p| ports.iter().any(|q| p.overlaps(q)));
     let strict = |s: &&Service| s.require.is_some_and(|least| least > has);
     match services.iter().filter(touched).find(strict) {
@@ -77,7 +90,13 @@ fn check_require(ports: &[Ports], has: Assurance, services: &[Service]) -> Resul
     }
 }
 
-fn entry(name: &str, assurance: Assurance, ports: &[Ports], ttl: u32) -> (Service, Access) {
+/// The access entry of an older way in, and the service that stands for its ports.
+pub(super) fn entry(
+    name: &str,
+    assurance: Assurance,
+    ports: &[Ports],
+    ttl: u32,
+) -> (Service, Access) {
     let hash = service_name(name);
     let id = ServiceId(hash);
     let mut client = [0; 8];

@@ -1,6 +1,9 @@
 //! The server's files: `server.toml`, `server.key` and one file for each client.
 
+mod capture;
 mod client_file;
+mod gate;
+mod knock;
 mod legacy;
 mod model;
 mod raw;
@@ -8,14 +11,17 @@ mod secret;
 mod server_file;
 mod value;
 
+pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
-pub use legacy::{LONGEST_KEY, Legacy};
+pub use gate::{Block, Gate};
+pub use knock::MOST_STEPS;
+pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, LONGEST_NAME, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, Server,
     is_name,
 };
 pub use secret::{SecretFile, write_new};
-pub use server_file::{Config, Listen, PLAIN_PORT};
+pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
 pub use value::{duration, moment, shown};
 
 use crate::crypto::{ClientKey, DoorKey, ServerId, hex, hex_of, is_published};

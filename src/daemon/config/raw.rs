@@ -2,7 +2,8 @@
 
 use super::model::Backend;
 use super::value::duration;
-use crate::access::Ports;
+use crate::access::{Ports, Protocol};
+use crate::engine::Step;
 use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 /// A value that the file does not hold has no place in it.
-fn unsaid<T>(value: T) -> Spanned<T> {
+pub(super) fn unsaid<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
@@ -46,10 +47,14 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) server: RawServer,
     pub(super) firewall: RawFirewall,
-    pub(super) listen: Vec<RawListen>,
+    #[serde(default)]
+    pub(super) listen: Vec<Spanned<RawListen>>,
     #[serde(default)]
     pub(super) service: BTreeMap<Spanned<String>, RawService>,
     pub(super) plain: Option<RawPlain>,
+    pub(super) http_gate: Option<super::gate::RawGate>,
+    #[serde(default)]
+    pub(super) knock: RawKnocks,
     #[serde(default)]
     pub(super) policy: RawPolicy,
 }
@@ -95,7 +100,9 @@ pub(super) enum RawMode {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawListen {
-    pub(super) udp: Spanned<String>,
+    pub(super) udp: Option<Spanned<String>>,
+    pub(super) capture: Option<Spanned<String>>,
+    pub(super) port: Option<Spanned<u16>>,
     #[serde(default)]
     pub(super) mode: RawListenMode,
 }
@@ -106,6 +113,7 @@ pub(super) enum RawListenMode {
     #[default]
     Spa,
     Plain,
+    Knock,
 }
 
 fn open_sesame() -> Spanned<String> {
@@ -199,5 +207,87 @@ impl Default for RawPolicy {
             max_age: unsaid(Span(60)),
             max_future: unsaid(Span(60)),
         }
+    }
+}
+
+/// `[knock]` or any number of `[[knock]]`.
+#[derive(Default)]
+pub(super) struct RawKnocks(pub(super) Vec<RawKnock>);
+
+impl<'de> Deserialize<'de> for RawKnocks {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawKnocks, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = RawKnocks;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("[knock] or [[knock]]")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawKnocks, A::Error> {
+                let one = RawKnock::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(RawKnocks(vec![one]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<RawKnocks, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                Ok(RawKnocks(all))
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawKnock {
+    pub(super) label: Option<Spanned<String>>,
+    #[serde(default = "three_steps")]
+    pub(super) sequence: Spanned<Vec<RawStep>>,
+    pub(super) close: Option<Spanned<Vec<RawStep>>>,
+    #[serde(default = "ten_seconds")]
+    pub(super) window: Spanned<Span>,
+    pub(super) total: Option<Spanned<Span>>,
+    #[serde(deserialize_with = "spanned_ports")]
+    pub(super) opens: Spanned<Vec<Ports>>,
+    #[serde(default = "half_a_minute")]
+    pub(super) ttl: Spanned<Span>,
+}
+
+fn ten_seconds() -> Spanned<Span> {
+    unsaid(Span(10))
+}
+
+fn three_steps() -> Spanned<Vec<RawStep>> {
+    let step = |port| RawStep(Step { protocol: Protocol::Udp, port });
+    unsaid([1560, 6580, 8153].map(step).to_vec())
+}
+
+/// `1560`, or `"tcp/7000"`.
+#[derive(Clone, Copy)]
+pub(super) struct RawStep(pub(super) Step);
+
+impl<'de> Deserialize<'de> for RawStep {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawStep, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = RawStep;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a UDP port as 1560, or a port as \"tcp/7000\"")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RawStep, E> {
+                let port = u16::try_from(number).ok().filter(|port| *port != 0);
+                let port = port.ok_or_else(|| E::custom(format!("{number} is no port")))?;
+                Ok(RawStep(Step { protocol: Protocol::Udp, port }))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawStep, E> {
+                let ports: Ports = text.parse().map_err(|e| E::custom(format!("`{text}`: {e}")))?;
+                if ports.first() != ports.last() {
+                    return Err(E::custom(format!("`{text}`: one port is wanted, no range")));
+                }
+                Ok(RawStep(Step { protocol: ports.protocol(), port: ports.first() }))
+            }
+        }
+        d.deserialize_any(Visitor)
     }
 }

@@ -1,7 +1,10 @@
 //! `server.toml`.
 
 use super::ConfigError;
-use super::legacy::{self, Legacy};
+use super::capture::{self, Capturing};
+use super::gate::{self, Gate};
+use super::knock;
+use super::legacy::{self, How, Legacy};
 use super::model::{
     Backend, MOST_ALL, MOST_RANGES, MOST_SERVICES, PolicyDefaults, Server, is_name,
 };
@@ -11,7 +14,7 @@ use crate::crypto::service_name;
 use crate::engine::{Mode, Window};
 use crate::firewall::Shield;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -26,12 +29,16 @@ pub struct Config {
     pub backend: Backend,
     /// `[[listen]]`: the UDP addresses, and what each takes.
     pub listen: Vec<Listen>,
+    /// `[[listen]]`: what is captured.
+    pub captures: Vec<Capturing>,
     /// `[service.NAME]`.
     pub services: Vec<Service>,
     /// `[policy]`.
     pub policy: PolicyDefaults,
     /// `[plain]`.
     pub legacy: Vec<Legacy>,
+    /// `[http-gate]`.
+    pub gate: Option<Gate>,
 }
 
 /// One of `[[listen]]`.
@@ -43,15 +50,21 @@ pub struct Listen {
     pub mode: Mode,
 }
 
+/// The most sockets that are bound: one frame hands them all down.
+pub const MOST_LISTENERS: usize = 32;
 /// The port of the plain mode where none is said.
 pub const PLAIN_PORT: u16 = 12_345;
 
-fn listen(raw: &RawListen) -> Result<Listen, String> {
-    let text = raw.udp.get_ref();
-    let (mode, default) = match raw.mode {
+/// A listener's mode, and its port where none is said.
+fn mode(raw: &RawListen) -> (Mode, Option<u16>) {
+    match raw.mode {
         RawListenMode::Spa => (Mode::Spa, None),
         RawListenMode::Plain => (Mode::Plain, Some(PLAIN_PORT)),
-    };
+        RawListenMode::Knock => (Mode::Knock, None),
+    }
+}
+
+fn listen(text: &str, (mode, default): (Mode, Option<u16>)) -> Result<Listen, String> {
     let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, default?));
     let address = text.parse().ok().or_else(alone);
     let address = address.ok_or_else(|| format!("`{text}` is no ADDR:PORT"))?;
@@ -78,18 +91,25 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let raw: Raw = toml::from_str(text).map_err(|e| ConfigError::of_toml(path, text, &e))?;
         let wrong = |what: String| ConfigError::new(path, what);
-        if raw.listen.is_empty() || raw.listen.len() > 16 {
+        if raw.listen.is_empty() && raw.knock.0.is_empty() || raw.listen.len() > 16 {
             return Err(wrong("[[listen]]: one to 16 of them are wanted".into()));
         }
-        if raw.service.len() > MOST_ALL || raw.service.is_empty() && raw.plain.is_none() {
+        if raw.service.len() > MOST_ALL
+            || raw.service.is_empty() && raw.plain.is_none() && raw.knock.0.is_empty()
+        {
             return Err(wrong(format!("[service.NAME]: one to {MOST_ALL} are wanted")));
         }
         let mut services = services(path, text, &raw.service)?;
-        let legacy = legacy::read(path, text, &raw, &mut services)?;
-        let listen = listeners(path, text, &raw, &services)?;
-        if legacy.is_empty() && listen.iter().any(|l| l.mode == Mode::Plain) {
+        let mut legacy = legacy::read(path, text, &raw, &mut services)?;
+        legacy.extend(knock::read(path, text, &raw.knock, &mut services)?);
+        let (listen, captures) = listeners(path, text, &raw, &services, &knock::steps(&legacy))?;
+        let plain = |raw: &Spanned<RawListen>| mode(raw.get_ref()).0 == Mode::Plain;
+        let has = |l: &Legacy| matches!(l.how, How::Plain(_));
+        if !legacy.iter().any(has) && raw.listen.iter().any(plain) {
             return Err(wrong("a listener has mode \"plain\", and there is no [plain]".into()));
         }
+        let state = raw.server.state_dir.get_ref();
+        let gate = raw.http_gate.as_ref().map(|g| gate::read(path, text, g, state)).transpose()?;
         let p = raw.policy;
         for name in p.services.get_ref() {
             if !services.iter().any(|s| s.name == *name.get_ref()) {
@@ -142,7 +162,9 @@ impl Config {
             },
             backend: raw.firewall.backend,
             listen,
+            captures,
             legacy,
+            gate,
             services,
             policy: PolicyDefaults {
                 services: p.services.into_inner().into_iter().map(Spanned::into_inner).collect(),
@@ -209,25 +231,95 @@ impl Config {
     }
 }
 
-/// The listeners, none on a port that is shut.
+/// The listeners, none bound to a port that is shut; a capture sees its packets before the shield.
 fn listeners(
     path: &Path,
     text: &str,
     raw: &Raw,
     services: &[Service],
-) -> Result<Vec<Listen>, ConfigError> {
-    let one = |raw: &RawListen| {
-        let wrong = |what| ConfigError::at(path, text, raw.udp.span().start, what);
-        let listen = listen(raw).map_err(wrong)?;
-        let port = listen.address.port();
-        match shut_out(services, port) {
-            None => Ok(listen),
-            Some(name) => Err(wrong(format!(
-                "[service.{name}] protects udp/{port}, so that no packet would come in: listen on another port",
-            ))),
+    steps: &[Ports],
+) -> Result<(Vec<Listen>, Vec<Capturing>), ConfigError> {
+    let (mut bound, mut captures) = (Vec::new(), Vec::new());
+    for spanned in &raw.listen {
+        let raw = spanned.get_ref();
+        let wrong = |at: usize, what: String| ConfigError::at(path, text, at, what);
+        match (&raw.udp, &raw.capture, &raw.port) {
+            (Some(_), Some(capture), _) => {
+                let what = "`udp` or `capture`, not both: use two [[listen]]";
+                return Err(wrong(capture.span().start, what.into()));
+            }
+            (Some(_), None, Some(port)) => {
+                let what = "`port` belongs to `capture`; with `udp` the port stands in the address";
+                return Err(wrong(port.span().start, what.into()));
+            }
+            (None, None, _) => {
+                return Err(wrong(spanned.span().start, "`udp` or `capture` is wanted".into()));
+            }
+            (Some(udp), None, None) if matches!(raw.mode, RawListenMode::Knock) => {
+                let what = "knocks come to the ports of their sequences: leave this listener out, or `capture`";
+                return Err(wrong(udp.span().start, what.into()));
+            }
+            (Some(udp), None, None) => {
+                let at = udp.span().start;
+                let listen = listen(udp.get_ref(), mode(raw)).map_err(|what| wrong(at, what))?;
+                let port = listen.address.port();
+                if let Some(name) = shut_out(services, port) {
+                    return Err(wrong(
+                        at,
+                        format!(
+                            "[service.{name}] protects udp/{port}, so that no packet would come in: listen on another port",
+                        ),
+                    ));
+                }
+                bound.push(listen);
+            }
+            (None, Some(place), _) => {
+                let (mode, port) = mode(raw);
+                let capturing = capture::capturing(raw, place.get_ref(), mode, port, steps);
+                let one = capturing.map_err(|(at, what)| wrong(at, what))?;
+                captures.push((one, place.span().start));
+            }
         }
-    };
-    raw.listen.iter().map(one).collect()
+    }
+    let captured = captures.iter().any(|(c, _)| c.mode == Mode::Knock);
+    if let Some(first) = raw.knock.0.first().filter(|_| !captured) {
+        let at = first.opens.span().start;
+        bind_knocks(steps, services, &mut bound)
+            .map_err(|what| ConfigError::at(path, text, at, what))?;
+    }
+    let mut sound: Vec<Capturing> = Vec::new();
+    for (one, at) in captures {
+        if let Some(what) = capture::conflict(&one, &sound, &bound) {
+            return Err(ConfigError::at(path, text, at, what));
+        }
+        sound.push(one);
+    }
+    Ok((bound, sound))
+}
+
+/// One socket for each step, of both families where there are both.
+fn bind_knocks(
+    steps: &[Ports],
+    services: &[Service],
+    bound: &mut Vec<Listen>,
+) -> Result<(), String> {
+    if let Some(what) = knock::unbound(steps) {
+        return Err(what);
+    }
+    for step in steps {
+        let port = step.first();
+        if let Some(name) = shut_out(services, port) {
+            return Err(format!("{name} protects udp/{port}, where a knock would not come in"));
+        }
+        if bound.iter().any(|l| l.address.port() == port) {
+            return Err(format!("another listener has udp/{port}, where a knock would come"));
+        }
+        bound.push(Listen { address: (Ipv6Addr::UNSPECIFIED, port).into(), mode: Mode::Knock });
+    }
+    match bound.len() {
+        0..=MOST_LISTENERS => Ok(()),
+        more => Err(format!("{more} sockets would be bound: at most {MOST_LISTENERS}, or capture")),
+    }
 }
 
 /// The service that protects that UDP port.

@@ -1,25 +1,29 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
+mod bans;
+mod gate;
 mod orders;
+mod orphans;
 mod partner;
 
 use super::channel::Broken;
 use super::clients::Clients;
-use super::config::{Config, Legacy, ServerKey};
+use super::config::{Config, How, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::{Begin, Frame};
-use super::system::{self, Partner, ServeError};
+use super::system::{self, Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
 use crate::access::{Action, Claim, ClientId, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use orphans::Orphans;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -46,6 +50,8 @@ pub(super) struct Priv {
     /// Which client each file is, as far as it could ever be read.
     names: BTreeMap<String, ClientId>,
     sockets: Vec<UdpSocket>,
+    /// An `[engine]` has been ready, so packets may come.
+    listens: bool,
     engine: Option<Partner>,
     generation: u32,
     restored: bool,
@@ -58,9 +64,12 @@ pub(super) struct Priv {
     stop: UnixStream,
     hup: UnixStream,
     watch: Option<Watch>,
+    orphans: Option<Orphans>,
     asking: Vec<UnixStream>,
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
+    bans: bans::Bans,
+    door: Option<gate::Door>,
 }
 
 fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
@@ -91,6 +100,7 @@ impl Priv {
             enforcer: Enforcer::new(firewall, policy),
             names: BTreeMap::new(),
             sockets: Vec::new(),
+            listens: false,
             engine: None,
             generation: 0,
             restored: false,
@@ -101,8 +111,11 @@ impl Priv {
             timer: Timer::new().map_err(system)?,
             stop: signals(&[SIGTERM, SIGINT]).map_err(system)?,
             hup: signals(&[SIGHUP]).map_err(system)?,
+            orphans: Orphans::adopt().map_err(system)?,
             asking: Vec::new(),
             evicted: Vec::new(),
+            bans: bans::Bans::default(),
+            door: None,
         })
     }
 
@@ -117,7 +130,8 @@ impl Priv {
         }
         loop {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
-            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins];
+            let gate = self.door.as_ref().and_then(gate::Door::again);
+            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins, gate];
             let next = due.into_iter().flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
             self.wait().map_err(|e| ServeError::System(format!("poll: {e}")))?;
@@ -137,11 +151,13 @@ impl Priv {
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.orphans.as_ref().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        if let Some(engine) = &self.engine {
+        let engine = self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting()));
+        for (fd, waits) in engine.into_iter().chain(self.door.as_ref().and_then(gate::Door::poll)) {
             let mut interest = PollFlags::POLLIN;
-            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
-            fds.push(PollFd::new(engine.channel.as_fd(), interest));
+            interest.set(PollFlags::POLLOUT, waits);
+            fds.push(PollFd::new(fd, interest));
         }
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -159,6 +175,8 @@ impl Priv {
         self.enforcer.handle_timeout(now);
         self.listen_to_engine(now)?;
         self.look_after(now);
+        self.listen_to_gate(now);
+        self.look_after_gate(now);
         let changed = self.watch.as_mut().is_some_and(Watch::drain);
         if changed && self.watch.as_ref().is_some_and(Watch::is_over) {
             self.watch = Watch::new(&self.config.clients_dir());
@@ -179,6 +197,13 @@ impl Priv {
         }
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
+        }
+        self.flush_gate(now);
+        if let Some(orphans) = &self.orphans {
+            let engine = self.engine.as_ref().map(|engine| engine.child.id());
+            let gate = self.door.as_ref().and_then(gate::Door::process);
+            let ours: Vec<u32> = engine.into_iter().chain(gate).collect();
+            orphans.bury(&ours);
         }
         Ok(())
     }
@@ -212,11 +237,14 @@ impl Priv {
             frames.push(Frame::Client(loaded.access, loaded.key));
             names.insert(name, id);
         }
-        for Legacy { access, plain } in self.config.legacy.clone() {
+        for Legacy { access, how } in self.config.legacy.clone() {
             self.names.remove(&access.name);
             names.insert(access.name.clone(), access.client);
             self.enforcer.set_client(access.clone(), now);
-            frames.push(Frame::Plain(access, plain));
+            frames.push(match how {
+                How::Plain(plain) => Frame::Plain(access, plain),
+                How::Knock(knock) => Frame::Knock(access, knock),
+            });
         }
         for (name, id) in std::mem::take(&mut self.names) {
             if !names.values().any(|kept| *kept == id) {
@@ -225,6 +253,7 @@ impl Priv {
                 frames.push(Frame::Remove(id));
             }
         }
+        frames.extend(self.suspicion(!self.restored));
         frames.push(Frame::End);
         self.names = names;
         if let Some(engine) = &mut self.engine {
@@ -273,7 +302,16 @@ impl Priv {
             Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
-            Frame::Grant(_)
+            Frame::Ban(ban) => self.ban(ban, now),
+            Frame::Unban(prefix) => self.unban(prefix, now),
+            Frame::Verdict { .. } => self.tell_gate(&frame),
+            Frame::Pin(pin) => self.replace_pin(pin),
+            Frame::Strike { .. }
+            | Frame::Guess { .. }
+            | Frame::Pardon(_)
+            | Frame::Rules(_)
+            | Frame::Site(_)
+            | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
             | Frame::Begin(_)
@@ -282,9 +320,11 @@ impl Priv {
             | Frame::Own(_)
             | Frame::Client(..)
             | Frame::Plain(..)
+            | Frame::Knock(..)
             | Frame::Remove(_)
             | Frame::End
             | Frame::Listen(_)
+            | Frame::Capture(_)
             | Frame::Closed(_)
             | Frame::Ask
             | Frame::Stop => return Ok(Err(Broken::Frame)),
@@ -299,11 +339,16 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {e}");
             e.to_string()
         })?;
-        if config.listen != self.config.listen || config.server != self.config.server {
-            log::warn!("[server] or [[listen]] has changed: that takes a restart of the server");
+        let lasting =
+            |c: &Config| (c.listen.clone(), c.captures.clone(), c.server.clone(), c.gate.clone());
+        let before = lasting(&self.config);
+        if lasting(&config) != before {
+            log::warn!(
+                "[server], [[listen]] or [http-gate] has changed: that takes a restart of the server"
+            );
         }
-        let (listen, server) = (self.config.listen.clone(), self.config.server.clone());
-        let config = Config { listen, server, ..config };
+        let (listen, captures, server, gate) = before;
+        let config = Config { listen, captures, server, gate, ..config };
         if let Some((port, service)) = config.shut_out() {
             let why = format!("[service.{service}] protects udp/{port}, where this server listens");
             log::error!("not reloaded, everything stays as it was: {why}");
@@ -349,19 +394,4 @@ fn drained(mut stream: &UnixStream) -> bool {
         any = true;
     }
     any
-}
-
-/// The addresses of this machine, which never hold a lease.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(list) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let address = |a: nix::ifaddrs::InterfaceAddress| {
-        let storage = a.address?;
-        let v4 = storage.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
-    };
-    let mut own: Vec<IpAddr> = list.filter_map(address).collect();
-    own.sort_unstable();
-    own.dedup();
-    own.truncate(1_024);
-    own
 }

@@ -2,6 +2,7 @@
 
 use super::Priv;
 use crate::access::Prefix;
+use crate::daemon::clock;
 use crate::daemon::control::{self, Order};
 use crate::daemon::frame::{ACCEPTED, COUNTERS, Frame};
 use crate::engine::Reject;
@@ -26,6 +27,11 @@ impl Priv {
                 if !self.restored || self.engine.is_none() {
                     self.evicted.push(*prefix);
                 }
+            }
+            Order::Bans => control::answer(&stream, &self.list_bans(now)),
+            Order::Pardon(prefix) => {
+                let answer = json!({ "ended": self.pardon(prefix, now) });
+                control::answer(&stream, &answer);
             }
             Order::Status => match &mut self.engine {
                 Some(engine) if self.asking.len() < 16 => {
@@ -59,7 +65,14 @@ impl Priv {
             let names = Reject::NAMES.iter().zip(&c[ACCEPTED.len()..]);
             names.map(|(n, v)| (n.to_string(), json!(v))).collect::<serde_json::Map<_, _>>()
         });
+        let gate = self.config.gate.is_some();
+        let [bans, strikes, begun, pardons] = self.count_bans(clock::now());
+        let said = |n: u64| gate.then_some(n);
         json!({
+            "bans": said(bans),
+            "strikes": said(strikes),
+            "banned": said(begun),
+            "pardons": said(pardons),
             "ready": self.restored && self.engine.is_some(),
             "healthy": self.enforcer.is_healthy(),
             "firewall": self.enforcer.describe(),

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 impl Priv {
     /// Starts `[engine]` for the first time, and waits until it has said what it remembers.
     pub(super) fn begin(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        self.find_pin().map_err(ServeError::System)?;
         self.start_engine(key, clients, clock::now()).map_err(ServeError::System)?;
         while !self.restored {
             let Some(engine) = &mut self.engine else {
@@ -36,12 +37,13 @@ impl Priv {
             self.listen_to_engine(now)?;
             self.look_after(now);
         }
-        Ok(())
+        self.open_gate(clock::now())
     }
 
     /// Starts `[engine]` and gives it the configuration; it answers when it has read its journal.
     fn start_engine(&mut self, key: ServerKey, clients: Clients, now: Now) -> Result<(), String> {
-        let mut engine = system::spawn().map_err(|e| format!("cannot start [engine]: {e}"))?;
+        let mut engine =
+            system::spawn("engine-process").map_err(|e| format!("cannot start [engine]: {e}"))?;
         self.generation += 1;
         self.restored = false;
         self.patience = now.mono.plus(PATIENCE);
@@ -53,6 +55,7 @@ impl Priv {
         });
         engine.channel.push(&begin, self.generation, vec![journal]);
         self.engine = Some(engine);
+        self.doubt_bans();
         self.configure(key, clients, now);
         Ok(())
     }
@@ -80,13 +83,14 @@ impl Priv {
     /// The leases are known: shield first, listen afterwards.
     pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
         self.evict_again(now);
+        self.settle_bans(now);
         match self.enforcer.sync(now) {
             Ok(()) => {}
             // At the first start nothing is shut yet, so nobody may think that it is.
-            Err(why) if self.sockets.is_empty() => return Err(why.into()),
+            Err(why) if !self.listens => return Err(why.into()),
             Err(why) => log::error!("firewall: {why}; trying again"),
         }
-        if self.sockets.is_empty() {
+        if !self.listens {
             let bound: Result<_, _> =
                 self.config.listen.iter().map(|l| system::bind(l.address)).collect();
             self.sockets = bound?;
@@ -95,13 +99,21 @@ impl Priv {
             self.sockets.iter().map(|s| s.as_fd().try_clone_to_owned()).collect();
         let copies = copies.map_err(|e| ServeError::System(e.to_string()))?;
         if let Some(engine) = &mut self.engine {
-            // At most 16, by the configuration.
             let modes = self.config.listen.iter().map(|l| l.mode).collect();
             engine.channel.push(&Frame::Listen(modes), self.generation, copies);
         }
-        (self.restored, self.failures) = (true, 0);
-        let listen: Vec<String> =
-            self.config.listen.iter().map(|l| format!("udp {}", l.address)).collect();
+        if let Err(why) = self.hand_captures_down() {
+            // Only what can pass is tried again: too many files, no memory.
+            if !self.listens {
+                return Err(ServeError::System(format!("cannot capture: {why}")));
+            }
+            self.engine_lost(&Broken::Io(why), now);
+            return Ok(());
+        }
+        (self.restored, self.listens, self.failures) = (true, true, 0);
+        let listen = self.config.listen.iter().map(|l| format!("udp {}", l.address));
+        let captures = self.config.captures.iter().map(ToString::to_string);
+        let listen: Vec<String> = listen.chain(captures).collect();
         log::info!(
             "ready: {} clients, {} leases, {seen} packets remembered, listening on {}",
             self.names.len(),
@@ -111,10 +123,20 @@ impl Priv {
         Ok(())
     }
 
+    /// Gives this `[engine]` packet sockets of its own: a filter that is locked stays for good.
+    fn hand_captures_down(&mut self) -> io::Result<()> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        for capture in &self.config.captures {
+            let fds = system::open_capture()?;
+            engine.channel.push(&Frame::Capture(capture.clone()), self.generation, fds);
+        }
+        Ok(())
+    }
+
     pub(super) fn engine_lost(&mut self, why: &Broken, now: Now) {
         self.engine = None;
         self.tell_status(None);
-        if !self.restored && self.sockets.is_empty() {
+        if !self.restored && !self.listens {
             return;
         }
         let pause = PAUSE.1.min(PAUSE.0 << self.failures.min(10));
@@ -127,6 +149,8 @@ impl Priv {
 
     /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
     pub(super) fn farewell(&mut self, now: Now) {
+        // Whoever is answered no more is not let in either.
+        self.door = None;
         let Some(mut engine) = self.engine.take() else { return };
         engine.channel.push(&Frame::Stop, self.generation, vec![]);
         let _ = engine.channel.flush();

@@ -11,10 +11,12 @@
 //!
 //! All integers are big-endian. A slot of zeros was never written.
 
-use crate::access::{Action, ClientId};
+use crate::access::{Action, ClientId, Prefix};
 use crate::daemon::claim::{CLAIM, decode_claim, encode_claim, take};
 use crate::engine::Record;
+use crate::engine::suspicion::Ban;
 use crate::time::{Mono, Unix};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The size of a record.
 pub const SLOT: usize = 128;
@@ -74,6 +76,16 @@ pub fn encode(record: &Record, sequence: u64) -> [u8; SLOT] {
             payload[8..12].copy_from_slice(&count.to_be_bytes());
             8
         }
+        Record::Banned(ban) => {
+            payload[..18].copy_from_slice(&encode_prefix(&ban.prefix));
+            payload[18] = ban.times;
+            payload[24..32].copy_from_slice(&ban.until.0.to_be_bytes());
+            16
+        }
+        Record::Pardoned(prefix) => {
+            payload[..18].copy_from_slice(&encode_prefix(prefix));
+            17
+        }
     };
     out[4] = VERSION;
     out[5] = kind;
@@ -81,6 +93,32 @@ pub fn encode(record: &Record, sequence: u64) -> [u8; SLOT] {
     let crc = crc32c::crc32c(&out[4..]);
     out[..4].copy_from_slice(&crc.to_be_bytes());
     out
+}
+
+/// A prefix: family 1 (4 or 6), length 1, address 16 (an IPv4 address first, zeros behind it).
+fn encode_prefix(prefix: &Prefix) -> [u8; 18] {
+    let mut out = [0; 18];
+    out[1] = prefix.length();
+    match prefix.address() {
+        IpAddr::V4(a) => {
+            out[0] = 4;
+            out[2..6].copy_from_slice(&a.octets());
+        }
+        IpAddr::V6(a) => {
+            out[0] = 6;
+            out[2..].copy_from_slice(&a.octets());
+        }
+    }
+    out
+}
+
+fn decode_prefix(bytes: &[u8; 18]) -> Option<Prefix> {
+    let address = match bytes[0] {
+        4 => IpAddr::from(Ipv4Addr::from(take::<4>(bytes, 2))),
+        6 => IpAddr::from(Ipv6Addr::from(take::<16>(bytes, 2))),
+        _ => return None,
+    };
+    Prefix::new(address, bytes[1]).ok()
 }
 
 /// The meaning of a slot.
@@ -116,6 +154,14 @@ pub fn decode(slot: &[u8; SLOT]) -> Slot {
             Some(_) | None => return unknown,
         },
         (VERSION, 8) => Record::Used { client, count: u32::from_be_bytes(take(payload, 8)) },
+        (VERSION, kind @ (16 | 17)) => match decode_prefix(&take(payload, 0)) {
+            Some(prefix) if kind == 16 => {
+                let until = Unix(u64::from_be_bytes(take(payload, 24)));
+                Record::Banned(Ban { prefix, until, times: payload[18] })
+            }
+            Some(prefix) => Record::Pardoned(prefix),
+            None => return unknown,
+        },
         _ => return unknown,
     };
     let sequence = u64::from_be_bytes(take(slot, 8));
@@ -123,5 +169,40 @@ pub fn decode(slot: &[u8; SLOT]) -> Slot {
     match encode(&record, sequence) == *slot {
         true => Slot::Valid(sequence, record),
         false => unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bans_and_pardons_have_one_encoding() {
+        for prefix in ["192.0.2.1", "2001:db8:1:2::/64", "2001:db8::5", "10.0.0.0/8"] {
+            let prefix = prefix.parse().unwrap();
+            let ban = Ban { prefix, until: Unix(u64::MAX - 1), times: 7 };
+            for record in [Record::Banned(ban), Record::Pardoned(prefix)] {
+                let slot = encode(&record, 42);
+                assert_eq!(decode(&slot), Slot::Valid(42, record));
+                // A byte that no such record has, with a good sum.
+                let mut other = slot;
+                other[PAYLOAD + 20] = 1;
+                let crc = crc32c::crc32c(&other[4..]);
+                other[..4].copy_from_slice(&crc.to_be_bytes());
+                assert_eq!(decode(&other), Slot::Unknown(VERSION, slot[5]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_ban_of_no_address_is_unknown() {
+        let ban = Ban { prefix: "192.0.2.1".parse().unwrap(), until: Unix(1), times: 1 };
+        for (at, value) in [(0, 5), (1, 33)] {
+            let mut slot = encode(&Record::Banned(ban), 1);
+            slot[PAYLOAD + at] = value;
+            let crc = crc32c::crc32c(&slot[4..]);
+            slot[..4].copy_from_slice(&crc.to_be_bytes());
+            assert_eq!(decode(&slot), Slot::Unknown(VERSION, 16));
+        }
     }
 }

@@ -2,17 +2,19 @@
 
 use super::{Disk, Journal};
 use crate::access::{Claim, Grant};
-use crate::engine::{Command, Engine, Record};
+use crate::engine::{Command, Engine, Record, Suspect};
 use crate::time::Now;
 use std::io;
 
 /// What the process that holds the firewall is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Told {
     /// Decided just now.
     Grant(Grant),
     /// Remembered from before a restart.
     Restore(Claim),
+    /// About strikes, bans and the recovery PIN.
+    Suspect(Suspect),
 }
 
 /// The outcome of a turn.
@@ -39,6 +41,7 @@ impl<D: Disk> Journal<D> {
                 Command::Sync(ticket) => turn.sync = Some(ticket),
                 Command::Grant(grant) => turn.told.push(Told::Grant(grant)),
                 Command::Restore(claim) => turn.told.push(Told::Restore(claim)),
+                Command::Suspect(what) => turn.told.push(Told::Suspect(what)),
             }
         }
         if records.is_empty() {
@@ -49,15 +52,16 @@ impl<D: Disk> Journal<D> {
                 for told in &turn.told {
                     match told {
                         Told::Grant(grant) => engine.handle_recorded(grant),
-                        Told::Restore(_) => {}
+                        Told::Restore(_) | Told::Suspect(_) => {}
                     }
                 }
                 turn
             }
             Err(error) => {
                 let all = turn.told.len();
-                // What is remembered from before stands on older records.
-                turn.told.retain(|t| matches!(t, Told::Restore(_)));
+                // What is remembered from before stands on older records; and who is banned is
+                // banned now, the next segment says so.
+                turn.told.retain(|t| matches!(t, Told::Restore(_) | Told::Suspect(_)));
                 let lost = all - turn.told.len() + engine.handle_store_failed();
                 Turn { told: turn.told, sync: None, failed: Some((error, lost)) }
             }

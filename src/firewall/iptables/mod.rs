@@ -6,6 +6,7 @@
 //! table that answers would leave the port open as soon as somebody flushes that table.)
 //! Needs iptables 1.6.2 (`iptables-restore -w`).
 
+mod family;
 mod program;
 mod remove;
 mod rules;
@@ -13,14 +14,15 @@ mod sessions;
 mod sets;
 mod tools;
 
-use super::{Element, Error, Firewall, Opening, Shield};
-use crate::access::{Ports, Refuse};
+use super::{Bar, Element, Error, Firewall, Opening, Shield};
+use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
+use family::Family;
 use program::{Program, WAIT};
 use rules::{MANGLE, Mode, RAW, Table};
 use sets::is_ours;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tools::Tools;
 
@@ -39,6 +41,7 @@ pub struct Iptables {
     options: Options,
     version: String,
     openings: Openings,
+    bars: Bars,
     older: Vec<Session>,
     /// What the lease chains look up, once a `sync` has succeeded and no step failed since.
     mode: Option<Mode>,
@@ -71,56 +74,6 @@ struct Told {
     sessions: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn of(address: IpAddr) -> Family {
-        if address.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    fn is(self, address: IpAddr) -> bool {
-        Family::of(address) == self
-    }
-
-    fn has(self, element: &Element) -> bool {
-        self.is(element.from.address())
-    }
-
-    fn pick(self, v4: &'static str, v6: &'static str) -> &'static str {
-        match self {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
-    }
-
-    fn inet(self) -> &'static str {
-        self.pick("inet", "inet6")
-    }
-
-    fn program(self) -> &'static str {
-        self.pick("iptables", "ip6tables")
-    }
-
-    /// The set of single addresses.
-    fn hosts(self) -> &'static str {
-        self.pick("opensesame4", "opensesame6")
-    }
-
-    /// The set of prefixes.
-    fn nets(self) -> &'static str {
-        self.pick("opensesame4-net", "opensesame6-net")
-    }
-
-    /// The set of sessions older than the shield.
-    fn older(self) -> &'static str {
-        self.pick("opensesame4-older", "opensesame6-older")
-    }
-}
-
 /// An opening that the kernel holds; `plain` if as a rule and not in a set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Held {
@@ -129,6 +82,9 @@ struct Held {
 }
 
 type Openings = BTreeMap<Element, Held>;
+
+/// Who is banned, and until when.
+type Bars = BTreeMap<Prefix, Mono>;
 
 /// A TCP session: the stranger's end and ours.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -169,6 +125,7 @@ impl Iptables {
             options,
             version,
             openings: Openings::new(),
+            bars: Bars::new(),
             older: Vec::new(),
             mode: None,
             told,
@@ -229,7 +186,8 @@ impl Iptables {
     /// for it.
     fn fill(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<(), Error> {
         let older = known.then_some(self.older.as_slice());
-        let text = || families.iter().map(|(f, _)| sets::fill(*f, &self.openings, older, now));
+        let (openings, bars) = (&self.openings, &self.bars);
+        let text = || families.iter().map(|(f, _)| sets::fill(*f, openings, bars, older, now));
         let Err(error) = self.ipset(&text().collect::<String>()) else { return Ok(()) };
         let Error::Refused(why) = &error else { return Err(error) };
         log::warn!("the sets are made anew: {why}");
@@ -302,6 +260,20 @@ impl Iptables {
         self.mode = Some(mode);
         Ok(())
     }
+
+    /// Tells the kernel about these, which `bars` has in their new state. Without sets nobody but
+    /// who holds a lease comes in anyway.
+    fn tell_bars(&mut self, from: &[Prefix], now: Now) -> Result<(), Error> {
+        let mode = self.mode.take().ok_or_else(unsynced)?;
+        if mode == Mode::Sets {
+            let families = self.families()?;
+            let here = |p: &&Prefix| families.iter().any(|(family, _)| family.is(p.address()));
+            let here: Vec<Prefix> = from.iter().filter(here).copied().collect();
+            self.ipset(&sets::bars(&here, &self.bars, now))?;
+        }
+        self.mode = Some(mode);
+        Ok(())
+    }
 }
 
 fn unsynced() -> Error {
@@ -363,6 +335,30 @@ impl Firewall for Iptables {
             rules[usize::from(Family::V6.has(element))] |= before.is_some_and(|b| b.plain);
         }
         self.tell(elements, rules, now)
+    }
+
+    fn can_bar(&self) -> Result<(), Error> {
+        match self.ipset {
+            Some(_) => Ok(()),
+            None => Err(Error::Missing("ipset, without which iptables cannot ban".into())),
+        }
+    }
+
+    fn set_bars(&mut self, bars: &[Bar]) {
+        self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
+    }
+
+    fn bar(&mut self, bars: &[Bar], now: Now) -> Result<(), Error> {
+        self.bars.retain(|_, until| *until > now.mono);
+        self.bars.extend(bars.iter().map(|bar| (bar.from, bar.until)));
+        self.tell_bars(&bars.iter().map(|bar| bar.from).collect::<Vec<_>>(), now)
+    }
+
+    fn unbar(&mut self, from: &[Prefix], now: Now) -> Result<(), Error> {
+        from.iter().for_each(|prefix| {
+            self.bars.remove(prefix);
+        });
+        self.tell_bars(from, now)
     }
 
     fn is_up(&mut self) -> Result<bool, Error> {

@@ -103,6 +103,10 @@ fn lease(out: &mut String, family: Family, mode: Mode, openings: &Openings, now:
             let _ = writeln!(out, "-A {LEASE} {from} {to} {span} -j RETURN");
         }
     }
+    // A lease wins over a ban.
+    if mode == Mode::Sets {
+        let _ = writeln!(out, "-A {LEASE} -m set --match-set {} src -j DROP", family.bans());
+    }
     let _ = writeln!(out, "-A {LEASE} -j DROP");
 }
 

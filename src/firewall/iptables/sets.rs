@@ -1,6 +1,6 @@
 //! Openings and older sessions as input of `ipset restore` (ipset(8)): pure.
 
-use super::{Family, Held, Openings, Session};
+use super::{Bars, Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix, Protocol};
 use crate::firewall::Element;
 use crate::time::{Mono, Now};
@@ -15,6 +15,9 @@ const LONGEST: u64 = 2_147_483;
 
 /// Room for half a million leases with a few ports each.
 const ROOM: u32 = 4_194_304;
+
+/// Room for twice the most bans.
+const BANS: u32 = 131_072;
 
 /// One element of a set.
 type Key = (Prefix, Protocol, u16);
@@ -75,26 +78,51 @@ pub(super) fn change(elements: &[Element], openings: &Openings, now: Now) -> Str
     out
 }
 
+/// The line that adds a ban; nothing if its time is over.
+fn add_bar(out: &mut String, set: &str, from: &Prefix, bars: &Bars, now: Now) -> bool {
+    let left = bars.get(from).map_or(0, |until| until.since(now.mono));
+    let seconds = left.div_ceil(1_000).min(LONGEST);
+    if seconds > 0 {
+        let _ = writeln!(out, "add {set} {from} timeout {seconds}");
+    }
+    seconds > 0
+}
+
+/// Makes these what they have to be: banned with the right end, or not.
+pub(super) fn bars(from: &[Prefix], bars: &Bars, now: Now) -> String {
+    let mut out = String::new();
+    for prefix in from {
+        let set = Family::of(prefix.address()).bans();
+        if !add_bar(&mut out, set, prefix, bars, now) {
+            let _ = writeln!(out, "del {set} {prefix}");
+        }
+    }
+    out
+}
+
 /// Whether an element can ever have stood in a set.
 fn few(element: &Element) -> bool {
     !is_plain(element, Mono(0), Now::default())
 }
 
 /// The names of a family's sets with what makes them.
-fn kinds(family: Family) -> [(&'static str, String); 3] {
+fn kinds(family: Family) -> [(&'static str, String); 4] {
     let inet = family.inet();
     let leases = format!("family {inet} timeout 0 maxelem {ROOM}");
     [
         (family.hosts(), format!("hash:ip,port {leases}")),
         (family.nets(), format!("hash:net,port {leases}")),
         (family.older(), format!("hash:ip,port,ip family {inet} maxelem {ROOM}")),
+        (family.bans(), format!("hash:net family {inet} timeout 0 maxelem {BANS}")),
     ]
 }
 
 /// Whether a set is one of ours.
 pub(super) fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(NEW).unwrap_or(name);
-    [Family::V4, Family::V6].iter().any(|f| [f.hosts(), f.nets(), f.older()].contains(&base))
+    [Family::V4, Family::V6]
+        .iter()
+        .any(|f| [f.hosts(), f.nets(), f.older(), f.bans()].contains(&base))
 }
 
 /// Behind the name of a set that is about to take another's place.
@@ -105,6 +133,7 @@ const NEW: &str = "-new";
 pub(super) fn fill(
     family: Family,
     openings: &Openings,
+    bars: &Bars,
     older: Option<&[Session]>,
     now: Now,
 ) -> String {
@@ -125,6 +154,11 @@ pub(super) fn fill(
         let fresh = format!("{name}{NEW}");
         for (key, until) in ends.iter().filter(|(key, _)| set(&key.0) == name) {
             add(&mut out, &fresh, *key, *until, now);
+        }
+        if name == family.bans() {
+            for from in bars.keys().filter(|p| family.is(p.address())) {
+                add_bar(&mut out, &fresh, from, bars, now);
+            }
         }
         if name == family.older() {
             for s in older.unwrap_or_default().iter().filter(|s| family.is(s.from.ip())) {
@@ -179,7 +213,7 @@ mod tests {
         let one = element("2001:db8::/64", "tcp/81");
         let line = "add opensesame6-net 2001:db8::/64,tcp:81 timeout 10\n";
         assert_eq!(change(&[one], &openings, NOW), line);
-        let filled = fill(Family::V6, &openings, Some(&[]), NOW);
+        let filled = fill(Family::V6, &openings, &Bars::new(), Some(&[]), NOW);
         let fresh = "add opensesame6-net-new 2001:db8::/64,tcp:81 timeout 10\n";
         assert!(filled.contains(fresh), "{filled}");
         // The longer one closes: the port stays for the shorter, its neighbours go.
@@ -201,7 +235,19 @@ mod tests {
             from: "192.0.2.9:4000".parse().unwrap(),
             to: "192.0.2.200:22".parse().unwrap(),
         };
-        let text = fill(Family::V4, &openings, Some(&[session]), NOW);
+        let banned = "192.0.2.66".parse().unwrap();
+        let bars =
+            Bars::from([(banned, Mono(70_001)), ("2001:db8::/64".parse().unwrap(), Mono(70_000))]);
+        let text = fill(Family::V4, &openings, &bars, Some(&[session]), NOW);
+        let bans: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("add opensesame4-ban")).collect();
+        assert_eq!(bans, ["add opensesame4-ban-new 192.0.2.66 timeout 61"]);
+        let nobody = Bars::new();
+        assert_eq!(
+            super::bars(&[banned], &bars, NOW),
+            "add opensesame4-ban 192.0.2.66 timeout 61\n"
+        );
+        assert_eq!(super::bars(&[banned], &nobody, NOW), "del opensesame4-ban 192.0.2.66\n");
         let live: Vec<&str> = text
             .lines()
             .filter(|l| l.split(' ').skip(1).any(|word| is_ours(word) && !word.ends_with(NEW)))
@@ -216,11 +262,13 @@ mod tests {
                 "swap opensesame4-net-new opensesame4-net",
                 "create opensesame4-older",
                 "swap opensesame4-older-new opensesame4-older",
+                "create opensesame4-ban",
+                "swap opensesame4-ban-new opensesame4-ban",
             ]
         );
         assert!(text.contains("add opensesame4-older-new 192.0.2.9,tcp:4000,192.0.2.200\n"));
-        let unknown = fill(Family::V4, &openings, None, NOW);
-        assert!(unknown.ends_with(" maxelem 4194304\n") && !unknown.contains("older-new"));
+        let unknown = fill(Family::V4, &openings, &nobody, None, NOW);
+        assert!(!unknown.contains("older-new"));
     }
 
     #[test]

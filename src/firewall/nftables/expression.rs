@@ -205,11 +205,27 @@ impl Rule {
             };
             register += field.len().div_ceil(4);
         }
+        self.lookup(set).say(&format!("@{}", set.to_string_lossy()))
+    }
+
+    /// The first address of the /64 of an IPv6 source is in the set.
+    pub(super) fn net64(self, set: &CStr) -> Rule {
+        let mut mask = [0; 16];
+        mask[..8].fill(0xff);
+        self.meta(MetaKeys::Nfproto, REGISTER)
+            .compare(CmpOps::Eq, &[FAMILIES.1])
+            .payload(PayloadBase::NetworkHeader, 8, 16, REGISTER)
+            .mask(&mask)
+            .lookup(set)
+            .say(&format!("ip6 saddr & ffff:ffff:ffff:ffff:: @{}", set.to_string_lossy()))
+    }
+
+    fn lookup(mut self, set: &CStr) -> Rule {
         let mut lookup = self.add().nested_elem().nested_data_lookup().push_set(set);
         utils::push_header(lookup.as_vec_mut(), NFTA_LOOKUP_SREG, 4);
         lookup.as_vec_mut().extend(REGISTER.to_be_bytes());
         drop(lookup);
-        self.say(&format!("@{}", set.to_string_lossy()))
+        self
     }
 
     /// Counts packets and bytes.

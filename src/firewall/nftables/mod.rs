@@ -15,8 +15,8 @@ mod sets;
 mod socket;
 mod wide;
 
-use super::{Element, Error, Firewall, Opening, Shield, disjoint};
-use crate::access::{Ports, Refuse};
+use super::{Bar, Element, Error, Firewall, Opening, Shield, disjoint};
+use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use events::Events;
 use expression::Field;
@@ -53,6 +53,7 @@ pub struct Nftables {
     socket: Socket,
     sessions: Socket,
     wide: Wide,
+    bars: BTreeMap<Prefix, Mono>,
     /// Nothing where the kernel does not tell.
     events: Option<Events>,
 }
@@ -81,6 +82,7 @@ impl Nftables {
                 })
                 .ok(),
             wide: Wide::new(BTreeMap::new(), Mono(0)),
+            bars: BTreeMap::new(),
         })
     }
 
@@ -135,8 +137,13 @@ impl Nftables {
         for host in hosts {
             target(host, true, false)?;
         }
+        let bars = self.bars.iter().filter(|(_, until)| **until > now);
+        let bars = bars.map(|(from, until)| (sets::bar(from), Some(until.since(now))));
+        for banned in pair([BAN4, BAN6], bars) {
+            target(banned, true, false)?;
+        }
         // Not ours to decide here: they stay as they are.
-        for set in [CUT4, CUT6, BAN4, BAN6] {
+        for set in [CUT4, CUT6] {
             target((set, Contents::new()), true, true)?;
         }
         let replace = found.table && (how == How::FreshTable || plan::is_foreign(&found, &targets));
@@ -267,6 +274,35 @@ impl Firewall for Nftables {
             units.extend(plan::remove(&set, keys));
         }
         self.change(&units, wide)
+    }
+
+    fn set_bars(&mut self, bars: &[Bar]) {
+        self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
+    }
+
+    fn bar(&mut self, bars: &[Bar], now: Now) -> Result<(), Error> {
+        self.bars.retain(|_, until| *until > now.mono);
+        self.bars.extend(bars.iter().map(|bar| (bar.from, bar.until)));
+        let live = bars.iter().filter(|bar| bar.until > now.mono);
+        let live = live.map(|bar| (sets::bar(&bar.from), Some(bar.until.since(now.mono))));
+        let sorted: Pair<Option<u64>> = pair([BAN4, BAN6], live);
+        let units: Vec<Unit> = sorted
+            .iter()
+            .flat_map(|(set, all)| {
+                plan::renew(set, &all.iter().map(|(key, left)| (key, *left)).collect())
+            })
+            .collect();
+        self.change(&units, self.wide.clone())
+    }
+
+    fn unbar(&mut self, from: &[Prefix], _: Now) -> Result<(), Error> {
+        from.iter().for_each(|prefix| {
+            self.bars.remove(prefix);
+        });
+        let gone = pair([BAN4, BAN6], from.iter().map(|prefix| (sets::bar(prefix), ())));
+        let units: Vec<Unit> =
+            gone.iter().flat_map(|(set, keys)| plan::remove(set, keys.keys())).collect();
+        self.change(&units, self.wide.clone())
     }
 
     fn is_up(&mut self) -> Result<bool, Error> {

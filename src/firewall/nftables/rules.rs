@@ -74,6 +74,8 @@ fn judge() -> Vec<Rule> {
         among(rule(), &WIDE6).accept(),
         among(rule(), &BAN4).drop(),
         among(rule(), &BAN6).drop(),
+        // The /64 of a ban is in the same set as its first address, which nobody has.
+        rule().net64(BAN6.name).drop(),
         among(rule().tcp(), &RESETS).reset(),
         among(rule().udp(), &RESETS).unreachable(),
         rule().counter().drop(),

@@ -2,7 +2,7 @@
 
 use super::super::{Element, Rectangle};
 use super::expression::Field::{self, From as Sport, Protocol, To, V4, V6};
-use crate::access::Ports;
+use crate::access::{Ports, Prefix};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::net::IpAddr;
@@ -90,6 +90,13 @@ impl Set {
     pub(super) fn holding(self, ports: &[Ports]) -> Set {
         Set { interval: ports.iter().any(|p| !p.is_single()), ..self }
     }
+}
+
+/// The set and the key of somebody who is banned: of a /64 its first address stands for all.
+pub(super) fn bar(from: &Prefix) -> (Set, Key) {
+    let mut first = Vec::with_capacity(16);
+    push_address(&mut first, from.address());
+    (if from.address().is_ipv4() { BAN4 } else { BAN6 }, Key { first, last: None })
 }
 
 /// What identifies an element: its key, and in an interval set the key where it ends.

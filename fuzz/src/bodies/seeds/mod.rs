@@ -11,6 +11,7 @@ use opensesame_spa::access::{
 };
 use opensesame_spa::client::Profile;
 use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, DoorKey};
+use opensesame_spa::daemon::config::Capturing;
 use opensesame_spa::daemon::frame::{self, Begin, COUNTERS, Frame};
 use opensesame_spa::daemon::store::{SLOT, encode};
 use opensesame_spa::engine::{Mode, Record, Window};
@@ -159,6 +160,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let begin =
         Begin { server: p.server, window: Window::default(), become_user: Some((990, 990)) };
     let close = Claim { action: Action::Close, replace: true, ..claim() };
+    let ports = vec!["udp/41841".parse().expect("ports"), "tcp/7000-7009".parse().expect("ports")];
+    let capture = Capturing { interface: Some("eth0".into()), mode: Mode::Spa, ports };
     let list = [
         ("begin", Frame::Begin(begin)),
         ("door", Frame::Door(DoorKey::new(*p.door.bytes()))),
@@ -169,6 +172,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("remove", Frame::Remove(p.id)),
         ("end", Frame::End),
         ("listen", Frame::Listen(vec![Mode::Spa, Mode::Plain])),
+        ("capture", Frame::Capture(capture)),
         ("closed", Frame::Closed(close)),
         ("ask", Frame::Ask),
         ("stop", Frame::Stop),

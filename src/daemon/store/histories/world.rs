@@ -5,6 +5,7 @@ use crate::access::{
     ServiceId, Services,
 };
 use crate::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId};
+use crate::engine::suspicion::Rules;
 use crate::engine::{Client, Setup, Window};
 use crate::proto;
 use crate::time::Unix;
@@ -95,10 +96,13 @@ pub(super) fn setup(boot: u8) -> Setup {
     };
     Setup {
         plain: None,
+        knocks: Vec::new(),
+        salt: [0; 16],
         server: SERVER,
         doors: vec![door()],
         clients: vec![Client::new(access, SERVER, &key())],
         policy: Policy::new(vec![service], vec![]),
+        rules: Rules::default(),
         window: Window::default(),
         boot: [boot; 16],
     }

@@ -1,0 +1,154 @@
+use super::*;
+use std::net::Ipv4Addr;
+
+const SEED: [u16; 3] = [1560, 6580, 8153];
+
+fn udp(ports: &[u16]) -> Vec<Step> {
+    ports.iter().map(|port| Step { protocol: Protocol::Udp, port: *port }).collect()
+}
+
+fn knock(n: u8, open: &[u16], close: &[u16], total: Option<u64>) -> Knock {
+    let client = ClientId([n; 8]);
+    Knock { client, open: udp(open), close: udp(close), window: 10_000, total }
+}
+
+fn knocks(list: &[Knock]) -> Knocks {
+    let mut knocks = Knocks::new(*b"0123456789abcdef");
+    knocks.set(list);
+    knocks
+}
+
+fn host(n: u32) -> IpAddr {
+    Ipv4Addr::from(0x0a00_0000 + n).into()
+}
+
+/// What it shows, ports and milliseconds, and at which of these something is complete.
+type Case<'a> = (&'a str, &'a [(u16, u64)], &'a [u64]);
+
+/// Knocks at these ports at these milliseconds; which of them completed something.
+fn run(knocks: &mut Knocks, from: IpAddr, list: &[(u16, u64)]) -> Vec<u64> {
+    let mut done = Vec::new();
+    for (port, at) in list {
+        let step = Step { protocol: Protocol::Udp, port: *port };
+        if !knocks.handle(from, step, Mono(1_000_000 + at)).is_empty() {
+            done.push(*at);
+        }
+    }
+    done
+}
+
+#[test]
+fn the_numbers_of_the_first_of_these_systems() {
+    let table: [Case<'_>; 14] = [
+        ("in order", &[(1560, 0), (6580, 1), (8153, 2)], &[2]),
+        ("10 s a step", &[(1560, 0), (6580, 10_000), (8153, 20_000)], &[20_000]),
+        ("more than 10 s for the second", &[(1560, 0), (6580, 10_017), (8153, 10_018)], &[]),
+        ("more than 10 s for the third", &[(1560, 0), (6580, 1), (8153, 10_017)], &[]),
+        ("another order", &[(6580, 0), (1560, 1), (8153, 2)], &[]),
+        ("backwards", &[(8153, 0), (6580, 1), (1560, 2)], &[]),
+        ("without the first", &[(6580, 0), (8153, 1)], &[]),
+        ("a wrong second", &[(1560, 0), (8153, 1), (6580, 2), (8153, 3)], &[]),
+        ("the first twice", &[(1560, 0), (1560, 1), (6580, 2), (8153, 3)], &[3]),
+        ("the second twice", &[(1560, 0), (6580, 1), (6580, 2), (8153, 3)], &[]),
+        (
+            "wrong, and it is the first",
+            &[(1560, 0), (6580, 1), (1560, 2), (6580, 3), (8153, 4)],
+            &[4],
+        ),
+        (
+            "once more the end alone",
+            &[(1560, 0), (6580, 1), (8153, 2), (8153, 3), (6580, 4), (8153, 5)],
+            &[2],
+        ),
+        (
+            "all of it twice",
+            &[(1560, 0), (6580, 1), (8153, 2), (1560, 3), (6580, 4), (8153, 5)],
+            &[2, 5],
+        ),
+        ("a port of nobody between", &[(1560, 0), (99, 1), (6580, 2), (8153, 3)], &[3]),
+    ];
+    for (what, list, done) in table {
+        let mut one = knocks(&[knock(1, &SEED, &[], None)]);
+        assert_eq!(run(&mut one, host(1), list), done, "{what}");
+    }
+}
+
+#[test]
+fn total_is_from_the_first_to_the_last() {
+    let mut one = knocks(&[knock(1, &SEED, &[], Some(15_000))]);
+    assert_eq!(run(&mut one, host(1), &[(1560, 0), (6580, 9_000), (8153, 15_000)]), [15_000]);
+    assert!(run(&mut one, host(2), &[(1560, 0), (6580, 9_000), (8153, 15_017)]).is_empty());
+}
+
+#[test]
+fn protocols_and_sources_are_apart() {
+    let mut one = knocks(&[knock(1, &SEED, &[], None)]);
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    for (from, protocol, port) in
+        [(1, udp, 1560), (2, udp, 6580), (1, tcp, 6580), (1, udp, 8153), (2, udp, 8153)]
+    {
+        assert!(one.handle(host(from), Step { protocol, port }, Mono(5)).is_empty());
+    }
+    // A knock of another protocol is none of the set, and starts nothing over.
+    assert_eq!(run(&mut one, host(3), &[(1560, 0), (6580, 1), (8153, 2)]), [2]);
+}
+
+#[test]
+fn several_sequences_and_one_that_closes() {
+    let list = [
+        knock(1, &SEED, &[8153, 6580, 1560], None),
+        knock(2, &[7, 7, 9], &[], None),
+        knock(3, &[1560, 6580, 9], &[], None),
+    ];
+    let mut all = knocks(&list);
+    let mut at = 0;
+    let mut done = |ports: &[u16]| {
+        let mut done = Vec::new();
+        for step in udp(ports) {
+            at += 1;
+            done.extend(all.handle(host(1), step, Mono(at)).iter().map(|r| (r.client, r.action)));
+        }
+        done
+    };
+    let is = |n: u8, action| (ClientId([n; 8]), action);
+    assert_eq!(done(&SEED), [is(1, Action::Open)]);
+    assert_eq!(done(&[8153, 6580, 1560]), [is(1, Action::Close)]);
+    assert_eq!(done(&[7, 7, 9]), [is(2, Action::Open)]);
+    assert_eq!(done(&[7, 9, 7, 9]), []);
+    // Two sequences may begin alike.
+    assert_eq!(done(&[1560, 6580, 9, 8153]), [is(3, Action::Open), is(1, Action::Open)]);
+}
+
+#[test]
+fn a_flood_of_first_knocks_keeps_nobody_out_and_costs_no_memory() {
+    let mut one = knocks(&[knock(1, &SEED, &[], None)]);
+    let flood = |knocks: &mut Knocks, from: u32, ms: u64| {
+        for n in from..from + 250_000 {
+            assert!(run(knocks, host(n), &[(1560, ms)]).is_empty());
+        }
+    };
+    flood(&mut one, 1_000_000, 0);
+    assert!(run(&mut one, host(1), &[(1560, 1_000)]).is_empty());
+    flood(&mut one, 2_000_000, 4_000);
+    assert!(run(&mut one, host(1), &[(6580, 9_000)]).is_empty());
+    flood(&mut one, 3_000_000, 12_000);
+    flood(&mut one, 4_000_000, 16_000);
+    assert_eq!(run(&mut one, host(1), &[(8153, 18_000)]), [18_000]);
+    assert!(one.halfway.len() < 2 && one.spent.len() < 10, "{:?}", one.spent.len());
+    println!("a million first knocks: {} halfway, {} spent", one.halfway.len(), one.spent.len());
+}
+
+#[test]
+fn who_is_halfway_stays_when_the_table_is_full() {
+    let mut one = knocks(&[knock(1, &SEED, &[], None)]);
+    assert!(run(&mut one, host(1), &[(1560, 0), (6580, 1)]).is_empty());
+    for n in 0..MOST_HALFWAY as u32 + 1_000 {
+        run(&mut one, host(1_000_000 + n), &[(1560, 2), (6580, 3)]);
+    }
+    assert_eq!(one.halfway.len(), MOST_HALFWAY);
+    assert!(one.spent.len() <= MOST_SPENT);
+    assert_eq!(run(&mut one, host(1), &[(8153, 9_000)]), [9_000]);
+    // And when it has aged there is room again.
+    assert_eq!(run(&mut one, host(2), &[(1560, 30_000), (6580, 30_001), (8153, 30_002)]), [30_002]);
+    assert_eq!(one.halfway.len(), 0);
+}

@@ -162,7 +162,6 @@ fn state(pid: &str) -> Option<char> {
 }
 
 #[test]
-#[ignore = "needs a Docker engine and the musl target; not part of CI yet"]
 fn knocks_open_a_port_of_a_container() {
     let Some(engine) = Engine::start() else { return };
     build();

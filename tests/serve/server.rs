@@ -230,8 +230,13 @@ impl Server {
         let parent = self.child.as_ref().expect("it runs").id();
         let children = format!("/proc/{parent}/task/{parent}/children");
         let list = std::fs::read_to_string(&children).unwrap();
-        let engine = list.split_whitespace().next().unwrap_or_else(|| panic!("{children}"));
-        (parent, engine.parse().unwrap())
+        // The gate, where there is one, is a child too.
+        let is_engine = |pid: &&str| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"engine-process")
+        };
+        let engine = list.split_whitespace().find(is_engine);
+        (parent, engine.unwrap_or_else(|| panic!("{children}: {list}")).parse().unwrap())
     }
 
     /// SIGTERM, and the end of it all.

@@ -23,6 +23,7 @@ mod serve {
     mod policy;
     mod reload;
     mod replay;
+    mod sequences;
     mod server;
     mod six;
 }

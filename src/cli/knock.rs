@@ -4,9 +4,11 @@ use super::print;
 use crate::access::{Ports, Protocol};
 use crate::client::{Target, knock, resolve, wait_for};
 use crate::daemon::clock;
-use crate::daemon::config::duration;
+use crate::daemon::config::{duration, timed};
+use crate::proto::TimedKnock;
 use clap::Args;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the port that is checked may take to answer: ms.
@@ -30,6 +32,9 @@ pub(super) struct Knock {
     /// A port without a protocol is TCP: a SYN, which a server that captures takes
     #[arg(long)]
     tcp: bool,
+    /// The ports of this moment, out of the secret that the server has too
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ports", "tcp"])]
+    secret: Option<PathBuf>,
 }
 
 fn one(text: &str) -> Result<Ports, String> {
@@ -69,7 +74,14 @@ impl Knock {
         let wrong = |e: std::io::Error| format!("{}: {e}", self.host);
         let addresses: Vec<IpAddr> =
             resolve(&target).map_err(wrong)?.iter().map(SocketAddr::ip).collect();
-        let steps: Vec<Ports> = self.ports.iter().map(|p| self.of_protocol(*p)).collect();
+        let steps: Vec<Ports> = match &self.secret {
+            Some(file) => {
+                let timed = timed(file).map_err(|e| e.to_string())?;
+                let ports = timed.ports(TimedKnock::period(clock::now().unix));
+                ports.iter().filter_map(|p| Ports::new(Protocol::Udp, *p, *p)).collect()
+            }
+            None => self.ports.iter().map(|p| self.of_protocol(*p)).collect(),
+        };
         let names: Vec<String> = steps.iter().map(shown).collect();
         print(&format!("[*] Sending knock sequence: [{}]\n", names.join(", ")))?;
         for (index, (step, name)) in steps.iter().zip(&names).enumerate() {

@@ -96,6 +96,7 @@ macro_rules! kept_key {
 
 kept_key!(DoorKey, "The key that a server shares with all of its clients.");
 kept_key!(ClientKey, "The key that one client shares with the server.");
+kept_key!(KnockKey, "The secret that knock sequences follow from, step by step.");
 
 /// What is derived from a door key: the sieve before everything, and the mask over client ids.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

@@ -40,10 +40,16 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
     mac.verify(&[a], &mac.tag(&[b]))
 }
 
+/// SHA-256 (FIPS 180-4).
+#[must_use]
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// The first 4 bytes of SHA-256 of a service's name.
 #[must_use]
 pub fn service_name(name: &str) -> [u8; 4] {
-    let hash = Sha256::digest(name.as_bytes());
+    let hash = digest(name.as_bytes());
     [hash[0], hash[1], hash[2], hash[3]]
 }
 

@@ -10,10 +10,10 @@ use super::frame::{Begin, COUNTERS, Frame};
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
-use crate::access::{Access, Action, Policy, Service};
+use crate::access::{Access, Action, ClientId, Policy, Service};
 use crate::crypto::{Door, DoorKey, ServerId, random};
 use crate::engine::suspicion::{Pin, Rules};
-use crate::engine::{Client, Engine, Knock, Mode, Plain, Setup, Suspect};
+use crate::engine::{Client, Engine, Knock, Mode, Plain, Sequence, Setup, Step, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -37,6 +37,7 @@ pub fn run() -> ExitCode {
     let outcome = end.and_then(|end| Channel::new(end, true)).map_err(|e| e.to_string()).and_then(
         |mut channel| {
             let mut process = start(&mut channel)?;
+            process.count_sequences();
             process.serve(&mut channel)
         },
     );
@@ -58,6 +59,20 @@ struct Incoming {
     plain: Option<(Access, Plain)>,
     knocks: Vec<(Access, Knock)>,
     rules: Rules,
+}
+
+impl Incoming {
+    /// One more one-time sequence of an entry that was told before.
+    fn line(&mut self, client: ClientId, steps: Vec<Step>) -> Result<(), String> {
+        let entry = self.knocks.iter_mut().find(|(_, knock)| knock.client == client);
+        match entry.map(|(_, knock)| &mut knock.sequence) {
+            Some(Sequence::OneTime(lines)) => lines.push(steps),
+            Some(Sequence::Fixed { .. } | Sequence::Timed(_)) | None => {
+                return Err(Broken::Frame.to_string());
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Process {
@@ -92,6 +107,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Client(access, key) => clients.push((access, key)),
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
+            Frame::Line(client, steps) => incoming.line(client, steps)?,
             Frame::Rules(rules) => incoming.rules = rules,
             Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
@@ -287,6 +303,7 @@ impl Process {
             }
             Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => self.incoming.knocks.push((access, knock)),
+            Frame::Line(client, steps) => self.incoming.line(client, steps)?,
             Frame::Remove(client) => self.engine.remove_client(client),
             Frame::End => {
                 let incoming = std::mem::take(&mut self.incoming);
@@ -297,6 +314,7 @@ impl Process {
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
                 self.engine.set_plain(incoming.plain);
                 self.engine.set_knocks(incoming.knocks);
+                self.count_sequences();
                 self.engine.set_rules(incoming.rules);
                 self.generation = generation;
             }

@@ -12,12 +12,10 @@ use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
 use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
-    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, MOST_STEPS,
+    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
 };
 use super::site::Site;
-use crate::access::{
-    Access, Claim, ClientId, OnExpiry, Ports, Prefix, Protocol, Refuse, Service, ServiceId,
-};
+use crate::access::{Access, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId};
 use crate::crypto::{ClientKey, DoorKey, ServerId};
 use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
 use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
@@ -52,6 +50,8 @@ pub enum Frame {
     Plain(Access, Plain),
     /// Down: a knock sequence, with its access entry.
     Knock(Access, Knock),
+    /// Down: one more one-time sequence of that entry.
+    Line(ClientId, Vec<Step>),
     /// Down: a client is gone.
     Remove(ClientId),
     /// Down: that was all of it.
@@ -166,16 +166,12 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             16
         }
         Frame::Knock(a, knock) => {
-            let w = access(&mut w, a).put(&knock.client.0).put(&knock.window.to_be_bytes());
-            w.put(&[u8::from(knock.total.is_some())]);
-            w.put(&knock.total.unwrap_or_default().to_be_bytes());
-            for steps in [&knock.open, &knock.close] {
-                w.put(&[steps.len().min(MOST_STEPS) as u8]);
-                for step in steps.iter().take(MOST_STEPS) {
-                    w.put(&[step.protocol.number()]).put(&step.port.to_be_bytes());
-                }
-            }
+            access(&mut w, a).knock(knock);
             17
+        }
+        Frame::Line(id, steps) => {
+            w.put(&id.0).steps(steps);
+            18
         }
         Frame::Remove(id) => {
             w.put(&id.0);
@@ -323,14 +319,8 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let (open, close) = (r.text_bytes()?, r.text_bytes()?);
             Frame::Plain(access, Plain { client, open, close, replies: r.flag()? })
         }
-        17 => {
-            let access = read_access(&mut r)?;
-            let (client, window) = (ClientId(r.take()?), r.u64()?);
-            let (some, total) = (r.flag()?, r.u64()?);
-            let (open, close) = (steps(&mut r)?, steps(&mut r)?);
-            let total = some.then_some(total);
-            Frame::Knock(access, Knock { client, open, close, window, total })
-        }
+        17 => Frame::Knock(read_access(&mut r)?, r.knock()?),
+        18 => Frame::Line(ClientId(r.take()?), r.steps()?),
         24 => {
             let (name, mode, count) = (r.text()?, mode_of(r.byte()?)?, r.byte()?);
             let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
@@ -349,15 +339,6 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))
-}
-
-fn steps(r: &mut Reader<'_>) -> Option<Vec<Step>> {
-    let count = r.byte()?;
-    let step = |r: &mut Reader<'_>| {
-        let protocol = Protocol::from_number(r.byte()?)?;
-        Some(Step { protocol, port: u16::from_be_bytes(r.take()?) })
-    };
-    (0..count).map(|_| step(r)).collect()
 }
 
 fn service(r: &mut Reader<'_>) -> Option<Service> {

@@ -173,6 +173,7 @@ impl Talk {
             | Frame::Client(..)
             | Frame::Plain(..)
             | Frame::Knock(..)
+            | Frame::Line(..)
             | Frame::Capture(_)
             | Frame::Remove(_)
             | Frame::End

@@ -23,6 +23,7 @@ mod engine_process;
 mod gate_process;
 mod priv_process;
 mod rights;
+mod sequence;
 mod serve;
 mod suspect;
 mod syncer;

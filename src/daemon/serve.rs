@@ -40,10 +40,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     }
     super::log::start("priv");
     for legacy in &config.legacy {
-        log::warn!(
-            "{} is on: whoever sees it used once can do the same from his own address",
-            legacy.access.name
-        );
+        log::warn!("{} is on: {}", legacy.access.name, legacy.how.weakness());
     }
     if let Some(gate) = &config.gate {
         log::warn!(

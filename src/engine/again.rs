@@ -1,9 +1,9 @@
 //! Proofs that can be repeated: no replay cache can tell the first copy from the next, so they are
 //! limited to the sender's own address, to their own ports, and in number.
 
-use super::auth::{Knock, Plain, Repeatable, Step};
+use super::auth::{Knock, Plain, Proof, Repeatable, Step, bare};
 use super::{Command, Engine, Record, Refusal, Reject, canonical};
-use crate::access::{Access, Grant, Request, Services};
+use crate::access::{Access, ClientId, Grant};
 use crate::time::{Mono, Now};
 use std::net::IpAddr;
 
@@ -50,51 +50,48 @@ impl Engine {
         if self.pace.is_new() {
             self.ledger.forget(now, self.cache.oldest(now));
         }
-        let request = Request {
-            action: proof.action(),
-            reply: false,
-            replace: false,
-            source: true,
-            v4: None,
-            v6: None,
-            services: Services::EMPTY,
-            time: now.unix,
-            ttl: 0,
-        };
+        let request = bare(proof.action(), now.unix);
         let grant = self.policy.decide(proof.client(), proof.assurance(), &request, from, now)?;
         self.commands.push_back(Command::Record(Record::of(grant.claim())));
         self.commands.push_back(Command::Grant(grant));
         Ok(grant)
     }
 
-    /// Takes one knock; what it opens or closes, and what of that was refused.
+    /// Takes one knock; what it opens or closes at once, what has to wait for the disk first
+    /// (`Ok(None)`), and what of that was refused.
     pub fn handle_knock(
         &mut self,
         from: IpAddr,
         step: Step,
         now: Now,
-    ) -> Vec<Result<Grant, Refusal>> {
+    ) -> Vec<Result<Option<Grant>, Refusal>> {
         let from = canonical(from);
-        let done = self.knocks.handle(from, step, now.mono);
-        let repeat = |proof: &Repeatable| {
-            let client = Some(proof.client());
-            self.repeat(proof, from, now).map_err(|reason| Refusal { reason, client })
+        let done = self.knocks.handle(from, step, now, |line| self.ledger.is_used(line));
+        let outcome = |proof: Proof| {
+            let (client, outcome) = match proof {
+                Proof::Once(once) => (once.client(), self.admit(once, from, now)),
+                Proof::Again(proof) => (proof.client(), self.repeat(&proof, from, now).map(Some)),
+            };
+            outcome.map_err(|reason| Refusal { reason, client: Some(client) })
         };
-        done.iter().map(repeat).collect()
+        done.into_iter().map(outcome).collect()
+    }
+
+    /// How many one-time sequences each entry that has any has left.
+    #[must_use]
+    pub fn sequences_left(&self) -> Vec<(ClientId, usize)> {
+        self.knocks.left(|line| self.ledger.is_used(line))
     }
 
     /// The knock sequences with their access entries. Who is halfway stays so if they are the same
     /// as before.
     pub fn set_knocks(&mut self, knocks: Vec<(Access, Knock)>) {
-        for before in &self.knocking {
-            self.policy.remove_client(before.client);
+        for before in self.knocks.clients() {
+            self.policy.remove_client(before);
         }
         let (entries, knocks): (Vec<Access>, Vec<Knock>) = knocks.into_iter().unzip();
         entries.into_iter().for_each(|access| self.policy.set_client(access));
-        if self.knocking != knocks {
-            self.knocks.set(&knocks);
-            self.knocking = knocks;
-        }
+        self.knocks.set(knocks);
     }
 
     /// The plain key, with its access entry; none: such packets are strangers'.

@@ -118,6 +118,11 @@ impl Ledger {
         }
     }
 
+    /// Whether it has been used at all.
+    pub(super) fn is_used(&self, what: ClientId) -> bool {
+        self.uses.contains_key(&what)
+    }
+
     fn used(&self, access: &Access) -> u32 {
         self.uses.get(&access.client).copied().unwrap_or(0)
     }

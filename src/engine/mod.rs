@@ -16,7 +16,7 @@ mod start;
 mod suspects;
 pub mod suspicion;
 
-pub use auth::{Arrival, Client, Knock, Mode, Plain, Step};
+pub use auth::{Arrival, Client, Knock, Mode, Plain, Sequence, Step};
 pub use record::Record;
 pub use reject::{Refusal, Reject};
 pub use replay::{LEAD, MOST_CLIENT, MOST_TOTAL, Window};
@@ -84,8 +84,6 @@ pub struct Engine {
     doors: Vec<Door>,
     clients: HashMap<ClientId, Client>,
     plain: Option<Plain>,
-    /// What [`Engine::set_knocks`] was given.
-    knocking: Vec<Knock>,
     knocks: Knocks,
     pace: Pace,
     policy: Policy,
@@ -138,14 +136,19 @@ impl Engine {
         let fresh = self.cache.admit(authenticated, from, now)?;
         let access = self.policy.client(fresh.client()).filter(|a| a.uses.is_some());
         let metered = access.filter(|_| fresh.request().action == Action::Open);
+        let spent = fresh.spends().or(metered.map(|a| a.client));
         self.commands.push_back(Command::Record(fresh.record()));
         self.want_horizon |= self.cache.is_near_horizon(fresh.request().time);
         // A use that is counted must not come back with a power loss: its record is waited for.
-        let counted = metered.is_some();
-        if let Some(access) = metered {
-            self.ledger.check_left(access)?;
+        let counted = spent.is_some();
+        if let Some(spent) = spent {
+            match metered {
+                Some(access) => self.ledger.check_left(access)?,
+                None if self.ledger.is_used(spent) => return Err(Reject::Replayed),
+                None => {}
+            }
             self.policy.decide(fresh.client(), fresh.assurance(), fresh.request(), from, now)?;
-            let used = self.ledger.use_once(fresh.client());
+            let used = self.ledger.use_once(spent);
             self.commands.push_back(Command::Record(used));
         }
         if fresh.must_wait() || counted {

@@ -58,6 +58,11 @@ impl Fresh {
         self.authenticated.assurance()
     }
 
+    /// What is used up by it for good.
+    pub(super) fn spends(&self) -> Option<ClientId> {
+        self.authenticated.spends()
+    }
+
     /// Whether it is dated beyond the horizon, so that its record must be durable first.
     pub(super) fn must_wait(&self) -> bool {
         self.wait

@@ -82,7 +82,6 @@ impl Engine {
             doors,
             clients: clients.into_iter().map(|c| (c.access().client, c)).collect(),
             plain: None,
-            knocking: Vec::new(),
             knocks: Knocks::new(salt),
             pace: Pace::default(),
             suspicion: Suspicion::new(rules, policy.own().to_vec()),

@@ -6,10 +6,12 @@
 mod packet;
 mod reply;
 mod request;
+mod timed;
 
 pub use packet::{Packet, seal};
 pub use reply::{Reply, Status, open_reply, seal_reply};
 pub use request::{decode, encode};
+pub use timed::{LOWEST, MOST_AVOIDED, PERIOD, TIMED_STEPS, TimedKnock};
 
 use std::fmt;
 

@@ -20,7 +20,7 @@ services = [\"ssh\"]
 ";
 
 /// What is replaced, by what, and the line, the column and a piece of the message.
-const WRONG: [(&str, &str, &str, &str); 61] = [
+const WRONG: [(&str, &str, &str, &str); 74] = [
     ("[server]\n", "[server]\ncolour = 1\n", ":2:1: ", "unknown field `colour`"),
     ("[policy]", "[polcy]", ":14:2: ", "unknown field `polcy`"),
     ("[policy]\n", "[policy]\nmax_ttl = \"1h\"\n", ":15:1: ", "unknown field `max_ttl`"),
@@ -37,14 +37,14 @@ const WRONG: [(&str, &str, &str, &str); 61] = [
     ("127.0.0.1:41841", "127.0.0.1:0", ":9:7: ", "port 0"),
     ("127.0.0.1:41841", "127.0.0.1", ":9:7: ", "no ADDR:PORT"),
     ("127.0.0.1:41841", "127.0.0.1:70000", ":9:7: ", "no ADDR:PORT"),
-    ("127.0.0.1:41841\"", "127.0.0.1:41841\"\nmode = \"knock\"", ":10:8: ", "unknown variant"),
+    ("127.0.0.1:41841\"", "127.0.0.1:41841\"\nmode = \"shout\"", ":10:8: ", "unknown variant"),
     (
         "127.0.0.1:41841\"\n",
         "127.0.0.1:25\"\n[service.x]\nports = [\"udp/20-30\"]\n",
         ":9:7: ",
         "udp/25",
     ),
-    ("[[listen]]\nudp = \"127.0.0.1:41841\"\n", "", "", "missing field `listen`"),
+    ("[[listen]]\nudp = \"127.0.0.1:41841\"\n", "", "", "one to 16 of them"),
     ("[[listen]]\nudp", "listen = []\n[server.x]\nudp", "", ""),
     ("[service.ssh]", "[service.\"a b\"]", ":11:", "name"),
     ("[service.ssh]", "[service.\"\"]", ":11:", "name"),
@@ -93,6 +93,50 @@ const WRONG: [(&str, &str, &str, &str); 61] = [
         "capture = \"any\"\nmode = \"plain\"\n",
         "",
         "there is no [plain]",
+    ),
+    // Knocks.
+    ("127.0.0.1:41841\"", "127.0.0.1:41841\"\nmode = \"knock\"", ":9:7: ", "or `capture`"),
+    ("[policy]", "[knock]\n[policy]", ":14:1: ", "missing field `opens`"),
+    ("[policy]", "[knock]\nopens = []\n[policy]", ":15:9: ", "one to"),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, 2]\n[policy]",
+        ":16:12: ",
+        "3 to 8 steps",
+    ),
+    ("[policy]", "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, 0, 2]\n[policy]", ":16:", "no port"),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, \"tcp/2\", 3]\n[policy]",
+        ":15:9: ",
+        "captured",
+    ),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nclose = [1560, 6580, 8153]\n[policy]",
+        ":16:9: ",
+        "the same",
+    ),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nwindow = \"11m\"\n[policy]",
+        ":16:10: ",
+        "1 to 600",
+    ),
+    ("[policy]", "[knock]\nopens = [\"tcp/1\"]\ntotal = \"11m\"\n[policy]", ":16:9: ", "1 to 600"),
+    ("[policy]", "[knock]\nopens = [\"tcp/1\"]\nttl = \"11m\"\n[policy]", ":16:7: ", "10m"),
+    ("[policy]", "[knock]\nopens = [\"tcp/1\"]\nlabel = \"a b\"\n[policy]", ":16:9: ", "label"),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, 41841, 2]\n[policy]",
+        ":15:9: ",
+        "another listener",
+    ),
+    (
+        "ports = [\"tcp/22\"]\n",
+        "ports = [\"tcp/22\"]\nrequire = \"timed-knock\"\n[knock]\nopens = [\"tcp/22\"]\n",
+        ":15:9: ",
+        "a stronger proof",
     ),
     // The plain key.
     ("[policy]", "[plain]\n[policy]", ":14:1: ", "missing field `opens`"),

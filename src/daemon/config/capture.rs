@@ -101,5 +101,10 @@ pub(super) fn conflict(
         own.is_some_and(|own| one.ports.iter().any(|p| p.overlaps(&own)))
     };
     let udp = listen.iter().find(bound)?;
-    Some(format!("another listener is bound to udp {}: its packets would count twice", udp.address))
+    let mut what =
+        format!("another listener is bound to udp {}: its packets would count twice", udp.address);
+    if one.ports.iter().any(|p| p.first() != p.last()) {
+        what.push_str("; put that port into `avoid` of the knock's secret");
+    }
+    Some(what)
 }

@@ -5,7 +5,7 @@ use super::model::MOST_RANGES;
 use super::raw::{Raw, RawPlain};
 use crate::access::{Access, Assurance, ClientId, OnExpiry, Ports, Refuse, Service, ServiceId};
 use crate::crypto::service_name;
-use crate::engine::{Knock, Plain};
+use crate::engine::{Knock, Plain, Sequence};
 use std::path::Path;
 
 /// The longest key of the plain mode: bytes.
@@ -31,6 +31,25 @@ pub enum How {
     Plain(Plain),
     /// `[[knock]]`.
     Knock(Knock),
+}
+
+impl How {
+    /// What whoever turns it on should know.
+    #[must_use]
+    pub fn weakness(&self) -> &'static str {
+        match self {
+            How::Plain(_) => "whoever sees it used once can do the same from his own address",
+            How::Knock(knock) => match knock.sequence {
+                Sequence::Fixed { .. } => {
+                    "whoever sees it used once can do the same from his own address"
+                }
+                Sequence::OneTime(_) | Sequence::Timed(_) => {
+                    "a sequence opens once, for the first who completes it: that can be somebody \
+                     who sees it on its way"
+                }
+            },
+        }
+    }
 }
 
 /// The entries of the file, and the services that stand for their ports.

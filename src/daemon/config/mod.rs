@@ -8,6 +8,7 @@ mod legacy;
 mod model;
 mod raw;
 mod secret;
+mod sequence;
 mod server_file;
 mod value;
 
@@ -21,6 +22,7 @@ pub use model::{
     is_name,
 };
 pub use secret::{SecretFile, write_new};
+pub use sequence::timed;
 pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
 pub use value::{duration, moment, shown};
 

@@ -242,8 +242,9 @@ impl<'de> Deserialize<'de> for RawKnocks {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawKnock {
     pub(super) label: Option<Spanned<String>>,
-    #[serde(default = "three_steps")]
-    pub(super) sequence: Spanned<Vec<RawStep>>,
+    pub(super) sequence: Option<Spanned<Vec<RawStep>>>,
+    pub(super) one_time: Option<Spanned<PathBuf>>,
+    pub(super) secret: Option<Spanned<PathBuf>>,
     pub(super) close: Option<Spanned<Vec<RawStep>>>,
     #[serde(default = "ten_seconds")]
     pub(super) window: Spanned<Span>,
@@ -258,14 +259,25 @@ fn ten_seconds() -> Spanned<Span> {
     unsaid(Span(10))
 }
 
-fn three_steps() -> Spanned<Vec<RawStep>> {
-    let step = |port| RawStep(Step { protocol: Protocol::Udp, port });
-    unsaid([1560, 6580, 8153].map(step).to_vec())
-}
-
 /// `1560`, or `"tcp/7000"`.
 #[derive(Clone, Copy)]
 pub(super) struct RawStep(pub(super) Step);
+
+impl std::str::FromStr for RawStep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RawStep, String> {
+        let number = text.parse::<u16>().ok().filter(|port| *port != 0);
+        if let Some(port) = number {
+            return Ok(RawStep(Step { protocol: Protocol::Udp, port }));
+        }
+        let ports: Ports = text.parse().map_err(|e| format!("`{text}`: {e}"))?;
+        if ports.first() != ports.last() {
+            return Err(format!("`{text}`: one port is wanted, no range"));
+        }
+        Ok(RawStep(Step { protocol: ports.protocol(), port: ports.first() }))
+    }
+}
 
 impl<'de> Deserialize<'de> for RawStep {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawStep, D::Error> {
@@ -281,11 +293,7 @@ impl<'de> Deserialize<'de> for RawStep {
                 Ok(RawStep(Step { protocol: Protocol::Udp, port }))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<RawStep, E> {
-                let ports: Ports = text.parse().map_err(|e| E::custom(format!("`{text}`: {e}")))?;
-                if ports.first() != ports.last() {
-                    return Err(E::custom(format!("`{text}`: one port is wanted, no range")));
-                }
-                Ok(RawStep(Step { protocol: ports.protocol(), port: ports.first() }))
+                text.parse().map_err(E::custom)
             }
         }
         d.deserialize_any(Visitor)

@@ -121,6 +121,7 @@ impl Config {
         let (age, future) = (p.max_age.get_ref().0, p.max_future.get_ref().0);
         let (v4, v6) = (*p.max_prefix_v4.get_ref(), *p.max_prefix_v6.get_ref());
         let (state, control) = (&raw.server.state_dir, &raw.server.control);
+        let timed = knock::is_timed(&legacy);
         let checks = [
             (
                 ttl <= max_ttl,
@@ -135,6 +136,8 @@ impl Config {
             ((8..=32).contains(&v4), p.max_prefix_v4.span().start, "8 to 32 is possible"),
             ((32..=128).contains(&v6), p.max_prefix_v6.span().start, "32 to 128 is possible"),
             (p.services.get_ref().len() <= MOST_SERVICES, p.services.span().start, "at most 24"),
+            (!timed || age >= 30, p.max_age.span().start, "timed knocks take at least 30s"),
+            (!timed || future >= 30, p.max_future.span().start, "timed knocks take at least 30s"),
             (age <= 3_600, p.max_age.span().start, "at most 1h"),
             (future <= 3_600, p.max_future.span().start, "at most 1h"),
             (

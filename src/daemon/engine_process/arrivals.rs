@@ -57,8 +57,24 @@ impl Process {
     fn knocked(&mut self, from: IpAddr, step: Step, now: Now) {
         for outcome in self.engine.handle_knock(from, step, now) {
             match outcome {
-                Ok(_) => self.counters[accepted(Mode::Knock)] += 1,
+                Ok(grant) => {
+                    self.counters[accepted(Mode::Knock)] += 1;
+                    if grant.is_none() {
+                        self.count_sequences();
+                    }
+                }
                 Err(refusal) => self.refuse(refusal, from, now),
+            }
+        }
+    }
+
+    /// Says how many one-time sequences are left, so that somebody writes new ones in time.
+    pub(super) fn count_sequences(&self) {
+        for (client, left) in self.engine.sequences_left() {
+            let name = self.engine.name(client).unwrap_or_default();
+            match left {
+                0 => log::warn!("{name}: no one-time sequence is left"),
+                _ => log::info!("{name}: {left} one-time sequences are left"),
             }
         }
     }

@@ -8,10 +8,11 @@ mod partner;
 
 use super::channel::Broken;
 use super::clients::Clients;
-use super::config::{Config, How, Legacy, ServerKey};
+use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::{Begin, Frame};
+use super::sequence;
 use super::system::{self, Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
@@ -241,10 +242,7 @@ impl Priv {
             self.names.remove(&access.name);
             names.insert(access.name.clone(), access.client);
             self.enforcer.set_client(access.clone(), now);
-            frames.push(match how {
-                How::Plain(plain) => Frame::Plain(access, plain),
-                How::Knock(knock) => Frame::Knock(access, knock),
-            });
+            frames.extend(sequence::frames(access, how));
         }
         for (name, id) in std::mem::take(&mut self.names) {
             if !names.values().any(|kept| *kept == id) {
@@ -321,6 +319,7 @@ impl Priv {
             | Frame::Client(..)
             | Frame::Plain(..)
             | Frame::Knock(..)
+            | Frame::Line(..)
             | Frame::Remove(_)
             | Frame::End
             | Frame::Listen(_)

@@ -5,12 +5,13 @@ mod plain;
 mod spa;
 
 pub(in crate::engine) use knock::Knocks;
-pub use knock::{Knock, Step};
+pub use knock::{Knock, Sequence, Step};
 pub use plain::Plain;
 
 use super::{Refusal, Reject};
-use crate::access::{Access, Action, Assurance, ClientId, Request};
+use crate::access::{Access, Action, Assurance, ClientId, Request, Services};
 use crate::crypto::{ClientKey, ClientKeys, Door, ServerId};
+use crate::time::Unix;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -65,6 +66,7 @@ pub(in crate::engine) struct Authenticated {
     request: Request,
     assurance: Assurance,
     proof: [u8; 16],
+    spends: Option<ClientId>,
 }
 
 impl Authenticated {
@@ -87,6 +89,11 @@ impl Authenticated {
     pub(in crate::engine) fn proof(&self) -> [u8; 16] {
         self.proof
     }
+
+    /// What is used up by it for good, beyond the replay cache's memory.
+    pub(in crate::engine) fn spends(&self) -> Option<ClientId> {
+        self.spends
+    }
 }
 
 /// A proof that can be repeated, and so proves little: made by the children of this room alone.
@@ -108,6 +115,22 @@ impl Repeatable {
 
     pub(in crate::engine) fn assurance(&self) -> Assurance {
         self.assurance
+    }
+}
+
+/// What somebody asks for who can say nothing but open or close: his own address, and what his
+/// access entry opens.
+pub(in crate::engine) fn bare(action: Action, time: Unix) -> Request {
+    Request {
+        action,
+        reply: false,
+        replace: false,
+        source: true,
+        v4: None,
+        v6: None,
+        services: Services::EMPTY,
+        time,
+        ttl: 0,
     }
 }
 

@@ -30,5 +30,6 @@ pub(super) fn authenticate(
     let nonce = packet.nonce();
     let mut proof = [0; 16];
     proof.copy_from_slice(&nonce[..16]);
-    Ok(Authenticated { client: id, request, assurance: Assurance::Sealed, proof })
+    let assurance = Assurance::Sealed;
+    Ok(Authenticated { client: id, request, assurance, proof, spends: None })
 }

@@ -44,7 +44,7 @@ impl Filter {
 
     /// Kirsch and Mitzenmacher 2006: two hashes are as good as many.
     fn cells_of(&self, place: &Place) -> impl Iterator<Item = usize> + use<> {
-        let mut bytes = [0; 18];
+        let mut bytes = [0; 20];
         match place.0 {
             IpAddr::V4(a) => bytes[..16].copy_from_slice(&a.to_ipv6_mapped().octets()),
             IpAddr::V6(a) => bytes[..16].copy_from_slice(&a.octets()),

@@ -1,4 +1,7 @@
-//! Knock sequences: ports touched in the right order. Whoever has seen one can repeat it.
+//! Knock sequences: ports touched in the right order.
+//!
+//! Whoever has seen a fixed sequence can repeat it; a one-time sequence and one that follows from
+//! the time are good once, and the replay cache sees to that.
 //!
 //! A knock has no content and its source can be forged, so what a stranger can make this remember
 //! is bounded: the first step of everybody is kept in one filter of fixed size, and only who has
@@ -8,9 +11,11 @@
 mod filter;
 mod halfway;
 
-use super::Repeatable;
+use super::{Authenticated, Proof, Repeatable, bare};
 use crate::access::{Action, Assurance, ClientId, Protocol};
-use crate::time::Mono;
+use crate::crypto::digest;
+use crate::proto::{PERIOD, TimedKnock};
+use crate::time::{Mono, Now, Unix};
 use filter::Filter;
 use halfway::Halfway;
 use std::net::IpAddr;
@@ -29,33 +34,60 @@ pub struct Step {
     pub port: u16,
 }
 
+/// What has to be touched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sequence {
+    /// The same every time.
+    Fixed {
+        /// Opens: at least two steps.
+        open: Vec<Step>,
+        /// Closes; none: leases end by themselves alone.
+        close: Vec<Step>,
+    },
+    /// The first of these that has not been used yet; used once, it never counts again.
+    OneTime(Vec<Vec<Step>>),
+    /// Another one every 30 seconds; the present one and the one before count, each once.
+    Timed(TimedKnock),
+}
+
 /// The sequences of one access entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Knock {
     /// The access entry that they stand for.
     pub client: ClientId,
-    /// Opens: at least two steps.
-    pub open: Vec<Step>,
-    /// Closes; none: leases end by themselves alone.
-    pub close: Vec<Step>,
+    /// What has to be touched.
+    pub sequence: Sequence,
     /// The longest time between two steps: ms.
     pub window: u64,
     /// The longest time for all of them: ms.
     pub total: Option<u64>,
 }
 
+/// What the end of a path proves.
+#[derive(Clone, Copy, Debug)]
+enum Proves {
+    /// Knowledge of a fixed sequence.
+    Same(Action),
+    /// Knowledge of the one-time sequence of this name.
+    Line(ClientId),
+    /// Knowledge of the secret, in this period.
+    Period(u64),
+}
+
 /// One sequence and what it does.
 #[derive(Debug)]
 struct Path {
     client: ClientId,
-    action: Action,
+    proves: Proves,
     steps: Vec<Step>,
     window: u64,
     total: u64,
+    /// What tells it from every other one, now and of the last hours.
+    number: u32,
 }
 
 /// How far a source has come on one path.
-type Place = (IpAddr, u16);
+type Place = (IpAddr, u32);
 
 /// A source beyond its second step.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +100,11 @@ struct Progress {
 /// All sequences, and how far everybody has come.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Knocks {
+    knocks: Vec<Knock>,
+    /// What the sequences are in this period.
     paths: Vec<Path>,
+    /// Of which period the paths are; none: they have to be laid.
+    period: Option<u64>,
     salt: [u8; 16],
     /// None without sequences: it is large.
     filter: Option<Filter>,
@@ -76,53 +112,151 @@ pub(in crate::engine) struct Knocks {
     spent: Halfway<()>,
 }
 
+/// What the journal calls a one-time sequence once it is used.
+fn name(client: ClientId, line: &[Step]) -> ClientId {
+    let mut text = b"one-time knock sequence ".to_vec();
+    text.extend(client.0);
+    for step in line {
+        text.push(step.protocol.number());
+        text.extend(step.port.to_be_bytes());
+    }
+    let [a, b, c, d, e, f, g, h, ..] = digest(&text);
+    ClientId([a, b, c, d, e, f, g, h])
+}
+
+impl Knock {
+    /// The sequences of this moment.
+    fn paths(&self, number: u32, period: u64, is_used: &impl Fn(ClientId) -> bool) -> Vec<Path> {
+        let path = |proves, steps: &[Step], low: u64| Path {
+            client: self.client,
+            proves,
+            steps: steps.to_vec(),
+            window: self.window,
+            total: self.total.unwrap_or(u64::MAX),
+            number: number << 16 | u32::from(low as u16),
+        };
+        match &self.sequence {
+            Sequence::Fixed { open, close } => vec![
+                path(Proves::Same(Action::Open), open, 0),
+                path(Proves::Same(Action::Close), close, 1),
+            ],
+            Sequence::OneTime(lines) => {
+                let mut named =
+                    (0..).zip(lines).map(|(n, line)| (n, name(self.client, line), line));
+                let next = named.find(|(_, name, _)| !is_used(*name));
+                next.map(|(n, name, line)| path(Proves::Line(name), line, n)).into_iter().collect()
+            }
+            Sequence::Timed(timed) => {
+                let of = |period| {
+                    let step = |port: &u16| Step { protocol: Protocol::Udp, port: *port };
+                    let steps: Vec<Step> = timed.ports(period).iter().map(step).collect();
+                    path(Proves::Period(period), &steps, period)
+                };
+                vec![of(period.saturating_sub(1)), of(period)]
+            }
+        }
+    }
+}
+
+impl Path {
+    fn proof(&self, now: Now) -> Proof {
+        let client = self.client;
+        let once = |assurance, time, proof, spends| {
+            let request = bare(Action::Open, time);
+            Proof::Once(Authenticated { client, request, assurance, proof, spends })
+        };
+        let mut proof = [0; 16];
+        match self.proves {
+            Proves::Same(action) => {
+                Proof::Again(Repeatable { client, action, assurance: Assurance::Knock })
+            }
+            Proves::Line(name) => {
+                proof[..8].copy_from_slice(&name.0);
+                once(Assurance::Knock, now.unix, proof, Some(name))
+            }
+            Proves::Period(period) => {
+                proof[..8].copy_from_slice(&period.to_be_bytes());
+                // Dated at the end of its period, so that the present one counts after a start.
+                let end = Unix((period + 1).saturating_mul(PERIOD));
+                once(Assurance::TimedKnock, end, proof, None)
+            }
+        }
+    }
+}
+
 impl Knocks {
     /// No sequences yet; `salt` is random, so that nobody can foresee what meets in the filter.
     pub(in crate::engine) fn new(salt: [u8; 16]) -> Knocks {
-        Knocks {
-            paths: Vec::new(),
-            salt,
-            filter: None,
-            halfway: Halfway::new(MOST_HALFWAY),
-            spent: Halfway::new(MOST_SPENT),
+        let (halfway, spent) = (Halfway::new(MOST_HALFWAY), Halfway::new(MOST_SPENT));
+        Knocks { salt, halfway, spent, ..Knocks::default() }
+    }
+
+    /// The access entries of the sequences.
+    pub(in crate::engine) fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.knocks.iter().map(|k| k.client)
+    }
+
+    /// Works with these from now on. Who is halfway stays so if they are the same as before.
+    pub(in crate::engine) fn set(&mut self, knocks: Vec<Knock>) {
+        if self.knocks != knocks {
+            let filter = (!knocks.is_empty()).then(|| Filter::new(self.salt));
+            *self = Knocks { knocks, filter, ..Knocks::new(self.salt) };
         }
     }
 
-    /// Works with these from now on; everybody starts anew.
-    pub(in crate::engine) fn set(&mut self, knocks: &[Knock]) {
-        let path = |k: &Knock, action, steps: &[Step]| Path {
-            client: k.client,
-            action,
-            steps: steps.to_vec(),
-            window: k.window,
-            total: k.total.unwrap_or(u64::MAX),
+    /// How many one-time sequences are left, for each entry that has any.
+    pub(in crate::engine) fn left(
+        &self,
+        is_used: impl Fn(ClientId) -> bool,
+    ) -> Vec<(ClientId, usize)> {
+        let left = |knock: &Knock| match &knock.sequence {
+            Sequence::OneTime(lines) => {
+                let fresh = lines.iter().filter(|line| !is_used(name(knock.client, line)));
+                Some((knock.client, fresh.count()))
+            }
+            Sequence::Fixed { .. } | Sequence::Timed(_) => None,
         };
-        let both = |k: &Knock| [path(k, Action::Open, &k.open), path(k, Action::Close, &k.close)];
-        let mut paths: Vec<Path> = knocks.iter().flat_map(both).collect();
-        paths.retain(|p| p.steps.len() > 1);
-        let filter = (!paths.is_empty()).then(|| Filter::new(self.salt));
-        *self = Knocks { paths, filter, ..Knocks::new(self.salt) };
+        self.knocks.iter().filter_map(left).collect()
     }
 
-    /// Takes one knock; what it completes, in the order of the sequences.
+    /// Takes one knock; what it completes, in the order of the sequences. `is_used` tells which
+    /// one-time sequences count no more.
     pub(in crate::engine) fn handle(
         &mut self,
         from: IpAddr,
         step: Step,
-        now: Mono,
-    ) -> Vec<Repeatable> {
-        self.halfway.forget(now);
-        self.spent.forget(now);
+        now: Now,
+        is_used: impl Fn(ClientId) -> bool,
+    ) -> Vec<Proof> {
+        let period = TimedKnock::period(now.unix);
+        if self.period != Some(period) {
+            let paths = (0..).zip(&self.knocks).flat_map(|(n, k)| k.paths(n, period, &is_used));
+            self.paths = paths.filter(|p| p.steps.len() > 1).collect();
+            self.period = Some(period);
+        }
+        self.halfway.forget(now.mono);
+        self.spent.forget(now.mono);
         let all = 0..self.paths.len();
-        all.filter_map(|index| self.advance(index, from, step, now)).collect()
+        let done: Vec<usize> =
+            all.filter(|index| self.advance(*index, from, step, now.mono)).collect();
+        let proofs = done.iter().filter_map(|index| Some(self.paths.get(*index)?.proof(now)));
+        let proofs: Vec<Proof> = proofs.collect();
+        if proofs.iter().any(|p| matches!(p, Proof::Once(once) if once.spends().is_some())) {
+            // The next one comes up.
+            self.period = None;
+        }
+        proofs
     }
 
-    fn advance(&mut self, index: usize, from: IpAddr, step: Step, now: Mono) -> Option<Repeatable> {
-        let (path, filter) = (self.paths.get(index)?, self.filter.as_mut()?);
+    /// Whether this completes the path.
+    fn advance(&mut self, index: usize, from: IpAddr, step: Step, now: Mono) -> bool {
+        let (Some(path), Some(filter)) = (self.paths.get(index), self.filter.as_mut()) else {
+            return false;
+        };
         if !path.steps.contains(&step) {
-            return None;
+            return false;
         }
-        let place: Place = (from, u16::try_from(index).ok()?);
+        let place: Place = (from, path.number);
         let in_time = |last: Mono, begun: Mono| {
             now.since(last) <= path.window && now.since(begun) <= path.total
         };
@@ -147,15 +281,14 @@ impl Knocks {
                 filter.put(&place, now);
                 self.spent.take(&place);
             }
-            return None;
+            return false;
         };
         if usize::from(done) == path.steps.len() {
-            let (client, action) = (path.client, path.action);
-            return Some(Repeatable { client, action, assurance: Assurance::Knock });
+            return true;
         }
         let progress = Progress { done, last: now, begun };
         self.halfway.put(place, progress, now.plus(path.window));
-        None
+        false
     }
 }
 

@@ -11,6 +11,7 @@ mod netns;
 mod serve {
     mod bad;
     mod bans;
+    mod browser;
     mod capture;
     mod clients;
     mod gate;

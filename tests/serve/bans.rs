@@ -97,6 +97,21 @@ fn bans_are_restored_before_anybody_is_heard_and_pardoned_for_good() {
     assert_eq!(banned(&server).len(), 0);
 }
 
+/// The console: a terminal, as script(1) makes one.
+#[test]
+fn a_new_pin_is_shown_on_a_terminal() {
+    let Some(mut server) = server("nftables", &[]) else { return };
+    std::fs::remove_file(server.path("s/state/recovery-pin")).unwrap();
+    let line = format!("{BIN} serve --config '{}'", server.path("s/server.toml").display());
+    let mut command = server.world.command(SERVER, "script");
+    command.args(["-qafec", &line]).arg(server.path("log"));
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    server.start_as(command);
+    let pin = server.read("s/state/recovery-pin");
+    assert_eq!(pin.trim().len(), 12);
+    eventually("it is shown", || server.log().contains(&format!("recovery PIN: {}", pin.trim())));
+}
+
 #[test]
 fn the_recovery_pin_is_kept_in_its_file_and_nowhere_else() {
     let Some(mut server) = server("nftables", &[]) else { return };

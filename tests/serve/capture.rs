@@ -245,3 +245,28 @@ fn one_interface_hears_only_its_own_and_may_come_back() {
     ask(&server, SERVER_V4);
     eventually("open", || is(&server, CLIENT, SERVER_V4, Tried::Open));
 }
+
+/// A kernel that takes no filter (here: no room for one, net.core.optmem_max) is told of, and the
+/// same is asked in user space.
+#[test]
+fn without_a_filter_the_same_packets_count() {
+    let Some(mut server) = capturing("nftables", "any", &[]) else { return };
+    let small = "echo 256 >/proc/sys/net/core/optmem_max";
+    if !server.world.try_run(SERVER, &["sh", "-c", small]).status.success() {
+        println!("SKIPPED capture without a filter: needs an optmem_max of the namespace's own");
+        return;
+    }
+    server.listen(22);
+    server.start();
+    server.says("capture: the kernel takes no filter");
+    opens(&server);
+    // What the filter would not have let through does not count here either.
+    let good = packet(&server.profile("alice"), &wish(wall()));
+    server.order(&["evict", "10.77.1.0/24"]);
+    send(&server, CLIENT, SERVER_V4, &good[..287]);
+    send(&server, CLIENT, SERVER_V4, &[&good[..], &[0]].concat());
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Silence));
+    send(&server, CLIENT, SERVER_V4, &good);
+    eventually("open", || is(&server, CLIENT, SERVER_V4, Tried::Open));
+}

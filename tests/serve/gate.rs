@@ -1,11 +1,12 @@
 //! The gate of the real server, with curl from other hosts.
 
 use super::server::*;
+use crate::netns::Guard;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 /// A running server with a gate that serves two files, and `more` in its section.
-fn gated(backend: &str, more: &str) -> Option<Server> {
+pub fn gated(backend: &str, more: &str) -> Option<Server> {
     let mut server = Server::new(backend)?;
     let site = server.path("site");
     std::fs::create_dir(&site).unwrap();
@@ -20,7 +21,9 @@ fn gated(backend: &str, more: &str) -> Option<Server> {
          files = {{ \"*\" = \"index.html\", \"a.txt\" = \"a.txt\" }}\nignore = [\"favicon.ico\"]\n{more}\n",
         site.display()
     );
-    server.edit("s/server.toml", |text| text + &section);
+    server.edit("s/server.toml", |text| {
+        text.replace("[service.\"ssh\"]\n", "[service.\"ssh\"]\nrefuse = \"reset\"\n") + &section
+    });
     server.listen(22);
     server.start();
     Some(server)
@@ -32,7 +35,7 @@ fn curl_all(server: &Server, host: &str, args: &[&str]) -> Output {
 }
 
 /// The status of a GET, 000 if there was no answer.
-fn status(server: &Server, host: &str, path: &str, more: &[&str]) -> String {
+pub fn status(server: &Server, host: &str, path: &str, more: &[&str]) -> String {
     let at = match host {
         STRANGER => SERVER_OF_STRANGER,
         _ => SERVER_V4,
@@ -42,7 +45,7 @@ fn status(server: &Server, host: &str, path: &str, more: &[&str]) -> String {
     String::from_utf8(curl_all(server, host, &args).stdout).unwrap()
 }
 
-fn pin(server: &Server) -> String {
+pub fn pin(server: &Server) -> String {
     let path = server.path("s/state/recovery-pin");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -88,9 +91,12 @@ fn a_block_in_the_firewall_drops_and_a_lease_holder_is_never_struck() {
     for _ in 0..6 {
         assert_eq!(status(&server, CLIENT, "/admin", &[]), "303");
     }
+    let knocks_at = || server.world.connect(STRANGER, SERVER_OF_STRANGER, 22);
+    assert_eq!(knocks_at(), Tried::Refused);
     for _ in 0..4 {
         status(&server, STRANGER, "/admin", &[]);
     }
+    eventually("not even refused", || knocks_at() == Tried::Silence);
     let rules = server.world.command(SERVER, "nft").args(["list", "ruleset"]).output().unwrap();
     assert!(String::from_utf8_lossy(&rules.stdout).contains(STRANGER_V4));
     assert!(!server.order(&["bans"]).contains(CLIENT_V4));
@@ -141,29 +147,62 @@ fn a_proxy_speaks_for_others_and_ipv6_is_one_network() {
 }
 
 #[test]
-fn thousands_of_idle_connections_keep_nobody_out() {
+fn files_are_served_as_by_any_file_server() {
     let Some(server) = gated("nftables", "") else { return };
+    let url = format!("http://{SERVER_V4}:4444/a.txt");
+    eventually("it serves", || status(&server, CLIENT, "/", &[]) == "200");
+    let text = |args: &[&str]| {
+        let out = curl_all(&server, CLIENT, &[args, &[&url]].concat()).stdout;
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(text(&[]), "0123456789");
+    let head = text(&["-I"]).to_lowercase();
+    for line in ["200 ok", "content-length: 10", "content-type: text/plain", "accept-ranges: bytes"]
+    {
+        assert!(head.contains(line), "{line}: {head}");
+    }
+    let tag = head.lines().find_map(|l| l.strip_prefix("etag: ")).unwrap().to_string();
+    assert_eq!(text(&["-r", "2-4"]), "234");
+    assert_eq!(text(&["-r", "-3"]), "789");
+    let code = |args: &[&str]| status(&server, CLIENT, "/a.txt", args);
+    assert_eq!(code(&["-r", "2-4"]), "206");
+    assert_eq!(code(&["-r", "99-"]), "416");
+    assert_eq!(code(&["-H", &format!("If-None-Match: {tag}")]), "304");
+    assert_eq!(code(&["-H", "If-None-Match: \"other\""]), "200");
+    assert_eq!(code(&["-X", "DELETE"]), "405");
+}
+
+/// 10,000 of them, from 50 addresses: one alone may have 256.
+#[test]
+fn ten_thousand_idle_connections_keep_nobody_out() {
+    let Some(server) = gated("nftables", "") else { return };
+    eventually("it serves", || status(&server, CLIENT, "/", &[]) == "200");
     let script = format!(
-        "import socket,resource,time\n\
-         hard=resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n\
-         resource.setrlimit(resource.RLIMIT_NOFILE,(min(hard,12000),hard))\n\
+        "import os,resource,socket,time\n\
+         resource.setrlimit(resource.RLIMIT_NOFILE,(12000,12000))\n\
+         link=os.popen('ip -4 -o addr show to {CLIENT_V4}').read().split()[1]\n\
+         for n in range(50): os.system(f'ip addr add 10.77.1.{{100+n}}/24 dev {{link}}')\n\
          all=[]\n\
          for n in range(10000):\n \
-         s=socket.socket(); s.settimeout(5)\n \
-         try:\n  s.connect(('{SERVER_V4}',4444)); all.append(s)\n \
-         except OSError: break\n\
+         all.append(socket.create_connection(('{SERVER_V4}',4444),5,(f'10.77.1.{{100+n%50}}',0)))\n\
          print(len(all),flush=True)\n\
          time.sleep(60)\n"
     );
     let mut python = server.world.command(CLIENT, "python3");
     python.args(["-c", &script]).stdout(std::process::Stdio::piped());
-    let mut child = python.spawn().unwrap();
+    let mut child = Guard(python.spawn().unwrap());
     let mut line = String::new();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut out = std::io::BufReader::new(child.0.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    let served = [CLIENT, STRANGER].map(|host| status(&server, host, "/", &[]));
-    let _ = child.kill();
-    let _ = child.wait();
-    assert!(line.trim().parse::<u32>().unwrap() > 900, "{line}");
-    assert_eq!(served, ["200", "200"]);
+    assert_eq!(line.trim(), "10000");
+    let established = || {
+        let table = server.world.run(SERVER, &["cat", "/proc/net/tcp"]);
+        // Port 4444 here, state ESTABLISHED (proc_net_tcp of the kernel's documentation).
+        table.lines().filter(|l| l.contains(":115C ") && l.contains(" 01 ")).count()
+    };
+    eventually("all of them are taken", || established() >= 10_000);
+    for host in [CLIENT, STRANGER] {
+        assert_eq!(status(&server, host, "/", &[]), "200", "{host}");
+    }
+    assert!(established() >= 10_000, "{}", established());
 }

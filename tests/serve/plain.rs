@@ -68,6 +68,31 @@ fn life(backend: &str) {
     server.says_all(&["[plain] is on"]);
 }
 
+/// Taken out of the network: no port is open, and rules that drop the packets do not matter.
+#[test]
+fn plain_key_by_capture() {
+    if obstacle(&["nc"]).is_some() {
+        return;
+    }
+    let Some(mut server) = Server::new("nftables") else { return };
+    let captured = PLAIN.replace("udp = \"0.0.0.0\"", "capture = \"any\"");
+    server.edit("s/server.toml", |text| text + &captured);
+    server.listen(2222);
+    server.start();
+    let drops = "add table inet other; add chain inet other in { type filter hook input priority -200; }; \
+                 add rule inet other in udp dport 12345 drop";
+    server.world.run(SERVER, &["nft", drops]);
+    let sockets = server.world.run(SERVER, &["cat", "/proc/net/udp", "/proc/net/udp6"]);
+    assert!(!sockets.contains(&format!(":{:04X} ", 12_345)), "{sockets}");
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Silence));
+    netcat(&server, CLIENT, SERVER_V4, "open_sesame\\n");
+    assert!(is(&server, CLIENT, SERVER_V4, Tried::Silence));
+    netcat(&server, CLIENT, SERVER_V4, "open_sesame");
+    eventually("open to the sender", || is(&server, CLIENT, SERVER_V4, Tried::Open));
+    netcat(&server, CLIENT, SERVER_V4, "close_sesame");
+    eventually("closed", || is(&server, CLIENT, SERVER_V4, Tried::Silence));
+}
+
 #[test]
 fn plain_key_on_nftables() {
     life("nftables");

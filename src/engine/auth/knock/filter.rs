@@ -64,11 +64,13 @@ impl Filter {
         }
     }
 
-    /// When this one has made the first step, at the earliest; `None`: never.
+    /// When this one has made the first step, or up to 15 ms later; `None`: never.
     pub(super) fn moment(&self, place: &Place, now: Mono) -> Option<Mono> {
         let at = |cell: usize| self.cells.get(cell).copied().filter(|unit| *unit != 0);
         let ages = self.cells_of(place).map(|cell| Some(unit(now).wrapping_sub(at(cell)?)));
         let age = ages.collect::<Option<Vec<u32>>>()?.into_iter().max()?;
-        Some(Mono(now.0.saturating_sub(u64::from(age) << SHIFT)))
+        // The last millisecond of that unit: nobody's time is cut short.
+        let unit = (now.0 >> SHIFT).saturating_sub(u64::from(age));
+        Some(Mono(now.0.min((unit << SHIFT) | ((1 << SHIFT) - 1))))
     }
 }

@@ -1,4 +1,6 @@
 use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 const SEED: [u16; 3] = [1560, 6580, 8153];
@@ -159,4 +161,65 @@ fn who_is_halfway_stays_when_the_table_is_full() {
     // And when it has aged there is room again.
     assert_eq!(run(&mut one, host(2), &[(1560, 30_000), (6580, 30_001), (8153, 30_002)]), [30_002]);
     assert_eq!(one.halfway.len(), 0);
+}
+
+/// The rules in their plainest form: for each source and sequence, how far, since when, and when
+/// last; nothing is ever forgotten.
+#[derive(Default)]
+struct Plainest(BTreeMap<(IpAddr, usize), (usize, u64, u64)>);
+
+impl Plainest {
+    fn knock(&mut self, from: IpAddr, index: usize, knock: &Knock, port: u16, at: u64) -> bool {
+        let Sequence::Fixed { open, .. } = &knock.sequence else { return false };
+        let place = open.iter().map(|s| s.port).collect::<Vec<_>>();
+        if !place.contains(&port) {
+            return false;
+        }
+        let total = knock.total.unwrap_or(u64::MAX);
+        let in_time =
+            |(_, begun, last): &(usize, u64, u64)| at - last <= knock.window && at - begun <= total;
+        let (done, begun) = match self.0.remove(&(from, index)).filter(in_time) {
+            Some((done, begun, _)) if place[done] == port => (done + 1, begun),
+            _ if place[0] == port => (1, at),
+            _ => return false,
+        };
+        if done == place.len() {
+            return true;
+        }
+        self.0.insert((from, index), (done, begun, at));
+        false
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whole seconds: far from where the filter's 16 ms could matter.
+    #[test]
+    fn all_of_it_is_as_the_plainest_rules_say(
+        knocks_made in prop::collection::vec((0u32..3, 1u16..5, 0u64..6), 0..120),
+        list in prop::collection::vec((prop::collection::vec(1u16..5, 2..5), prop::option::of(3u64..12)), 1..4),
+    ) {
+        let entry = |(n, (ports, total)): (usize, &(Vec<u16>, Option<u64>))| {
+            let knock = knock(n as u8, ports, &[], total.map(|s| s * 1_000));
+            Knock { window: 3_000, ..knock }
+        };
+        let list: Vec<Knock> = list.iter().enumerate().map(entry).collect();
+        let (mut ours, mut theirs) = (knocks(&list), Plainest::default());
+        let mut at = 50_000;
+        for (from, port, wait) in knocks_made {
+            at += wait * 1_000;
+            let step = Step { protocol: Protocol::Udp, port };
+            let opened = |proof: &Proof| match proof {
+                Proof::Again(proof) => proof.client,
+                Proof::Once(once) => once.client,
+            };
+            let have: Vec<ClientId> = handle(&mut ours, host(from), step, at).iter().map(opened).collect();
+            let all = list.iter().enumerate();
+            let want: Vec<ClientId> = all
+                .filter_map(|(n, k)| theirs.knock(host(from), n, k, port, at).then_some(k.client))
+                .collect();
+            prop_assert_eq!(have, want, "port {} at {}", port, at);
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod netns;
 mod serve {
     mod bad;
     mod bans;
+    mod broken;
     mod browser;
     mod capture;
     mod clients;

@@ -21,6 +21,7 @@ mod codes;
 mod enforce;
 mod engine_process;
 mod gate_process;
+mod last_good;
 mod priv_process;
 mod rights;
 mod sequence;

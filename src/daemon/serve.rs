@@ -3,7 +3,7 @@
 use super::config::{Backend, Block, Config};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
-use super::{clock, control};
+use super::{clock, control, last_good};
 use crate::access::{Ports, Protocol, Service};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
@@ -31,7 +31,10 @@ pub struct Options {
 /// # Errors
 /// Why it could not start; nothing has been opened then.
 pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
-    let (config, key, clients) = load(path)?;
+    let (config, key, clients) = match load(path) {
+        Err(why) if !options.check => return Err(shut(path, why)),
+        loaded => loaded?,
+    };
     if options.check {
         return match clients.faulty.into_iter().next() {
             Some((_, why)) => Err(why.into()),
@@ -86,6 +89,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
         if !firewall.is_up()? {
             firewall.sync(&[], clock::now())?;
         }
+        last_good::keep(&config);
         Priv::new(config, firewall, control, journal, user)?.run(key, clients)
     };
     let outcome = run();
@@ -99,7 +103,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
 /// When the shield could not be put up.
 pub fn shield_only(path: &Path) -> Result<(), ServeError> {
     super::log::start("priv");
-    let config = Config::load(path)?;
+    let config = Config::load(path).map_err(|why| shut(path, why.into()))?;
     if UnixStream::connect(&config.server.control).is_ok() {
         let what = "a server is running here: its shield is up, and its leases would be lost";
         return Err(ServeError::System(what.into()));
@@ -107,7 +111,22 @@ pub fn shield_only(path: &Path) -> Result<(), ServeError> {
     let mut firewall = backend(config.backend, &config.shield())?;
     firewall.sync(&[], clock::now())?;
     log::info!("shielded: {}", firewall.describe());
+    last_good::keep(&config);
     Ok(())
+}
+
+/// The files are broken, and yet the ports must not be open: by `server.toml` if only the keys are
+/// wrong, by what was good last if it is that file.
+fn shut(path: &Path, why: ServeError) -> ServeError {
+    let done = match Config::load(path) {
+        Ok(config) => last_good::raise(config.backend, &config.shield()),
+        Err(_) => last_good::stand_in(path),
+    };
+    match done {
+        Ok(done) => ServeError::System(format!("{why}; {done}")),
+        // Where there has never been a good one there is nothing to fall back to.
+        Err(_) => why,
+    }
 }
 
 /// Removes our rules from the kernel, nothing else.
@@ -122,6 +141,7 @@ pub fn uninstall(path: &Path) -> Result<(), ServeError> {
         return Err(ServeError::System(what.into()));
     }
     backend(config.backend, &config.shield())?.uninstall()?;
+    last_good::forget(&config);
     // Rules of a backend that was configured before would keep the ports shut.
     for other in [Backend::Nftables, Backend::Iptables] {
         let Ok(mut firewall) = backend(other, &config.shield()) else { continue };

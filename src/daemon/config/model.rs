@@ -1,7 +1,7 @@
 //! What the files can say: limits, names, and the parts that both of them speak of.
 
 use crate::engine::Window;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Which packet filter enforces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// nftables over netlink (Linux).

@@ -12,10 +12,10 @@ use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::{Begin, Frame};
-use super::sequence;
 use super::system::{self, Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
+use super::{last_good, sequence};
 use crate::access::{Action, Claim, ClientId, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
@@ -361,6 +361,7 @@ impl Priv {
             })?;
         }
         self.config = config;
+        last_good::keep(&self.config);
         self.hand_down(key, clients, now);
         Ok(())
     }

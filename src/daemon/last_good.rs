@@ -1,0 +1,113 @@
+//! The last shield that was good: what stays shut when `server.toml` cannot be read any more.
+//!
+//! It stands beside the state directory, which `[engine]` could write to, and not in it. It says what
+//! is protected and nothing else: nobody is let in by it.
+
+use super::config::{Backend, Config, SecretFile, write_new};
+use super::system::{ServeError, backend};
+use crate::access::{Ports, Refuse};
+use crate::firewall::Shield;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where the state is if the file does not say.
+const STATE: &str = "/var/lib/opensesame-spa";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Kept {
+    backend: Backend,
+    listening: Vec<u16>,
+    drop: Vec<String>,
+    reset: Vec<String>,
+}
+
+/// Beside the state directory.
+fn place(state: &Path) -> PathBuf {
+    let mut name = state.as_os_str().to_os_string();
+    name.push(".shield");
+    name.into()
+}
+
+/// Where the state would be, out of a file that is not right.
+fn state_of(text: &str) -> PathBuf {
+    let said = |line: &str| {
+        let rest = line.trim().strip_prefix("state-dir")?.trim_start().strip_prefix('=')?;
+        let quoted = rest.trim_start().strip_prefix('"')?;
+        quoted.split_once('"').map(|(path, _)| PathBuf::from(path))
+    };
+    text.lines().find_map(said).filter(|p| p.is_absolute()).unwrap_or_else(|| STATE.into())
+}
+
+/// Keeps the shield of a configuration that is in force.
+pub(super) fn keep(config: &Config) {
+    let path = place(&config.server.state_dir);
+    let shield = config.shield();
+    let of = |how: Refuse| {
+        let these = shield.protected.iter().filter(|(_, refuse)| *refuse == how);
+        these.map(|(ports, _)| ports.to_string()).collect()
+    };
+    let (drop, reset) = (of(Refuse::Drop), of(Refuse::Reset));
+    let kept = Kept { backend: config.backend, listening: shield.listening.clone(), drop, reset };
+    let done = toml::to_string(&kept).map_err(|e| e.to_string()).and_then(|text| {
+        let before = SecretFile::read(&path).ok();
+        match before.is_some_and(|b| b.text() == text) {
+            true => Ok(()),
+            false => write_new(&path, &text, true).map_err(|e| e.to_string()),
+        }
+    });
+    if let Err(why) = done {
+        log::warn!("a broken server.toml at boot would leave the ports open: {why}");
+    }
+}
+
+/// Forgets it: the ports are open on purpose.
+pub(super) fn forget(config: &Config) {
+    let _ = std::fs::remove_file(place(&config.server.state_dir));
+}
+
+/// Puts the last good shield up, because this file cannot be read; what was done.
+pub(super) fn stand_in(path: &Path) -> Result<&'static str, ServeError> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let kept = place(&state_of(&text));
+    let file = SecretFile::read(&kept)?;
+    let read: Option<Kept> = toml::from_str(file.text()).ok();
+    let wrong = || ServeError::System(format!("{} is damaged", kept.display()));
+    let read = read.ok_or_else(wrong)?;
+    let ports = |list: &[String], how: Refuse| -> Option<Vec<(Ports, Refuse)>> {
+        list.iter().map(|text| Some((text.parse().ok()?, how))).collect()
+    };
+    let both = ports(&read.drop, Refuse::Drop).zip(ports(&read.reset, Refuse::Reset));
+    let (mut protected, reset) = both.ok_or_else(wrong)?;
+    protected.extend(reset);
+    protected.sort_unstable_by_key(|(ports, _)| *ports);
+    raise(read.backend, &Shield { protected, listening: read.listening })
+}
+
+/// Puts a shield up where there is none; what was done.
+pub(super) fn raise(kind: Backend, shield: &Shield) -> Result<&'static str, ServeError> {
+    let mut firewall = backend(kind, shield)?;
+    if firewall.is_up()? {
+        return Ok("the shield that is up stays, and so do its leases");
+    }
+    firewall.sync(&[], super::clock::now())?;
+    Ok("the last good shield is up, and nobody comes in until this is mended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_found_in_a_broken_file() {
+        for (text, place) in [
+            ("[server\nstate-dir = \"/a/b\"\n", "/a/b"),
+            ("  state-dir=\"/a\" # comment", "/a"),
+            ("state-dir = \"relative\"", STATE),
+            ("state-dir = /a", STATE),
+            ("", STATE),
+        ] {
+            assert_eq!(state_of(text), Path::new(place), "{text}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use crate::daemon::config::{ServerKey, write_new};
 use crate::daemon::{self, Options};
 use clap::Args;
+use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 /// How long a guest may take to read the greeting.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The user and the group of nobody, as `passwd` of the image has them.
+const NOBODY: u32 = 65_534;
 
 #[derive(Args)]
 pub(super) struct Container {
@@ -55,6 +59,13 @@ pub(super) fn service(port: u16) -> Result<(), String> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
         .or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
         .map_err(|e| format!("tcp/{port}: {e}"))?;
+    // Guests talk to a process without rights.
+    if geteuid().is_root() {
+        let nobody = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
+        let dropped =
+            setgroups(&[]).and_then(|()| setgid(nobody.0)).and_then(|()| setuid(nobody.1));
+        dropped.map_err(|e| format!("could not become user {NOBODY}: {e}"))?;
+    }
     loop {
         // One guest after the other; a guest who is gone is no error.
         if let Ok((mut guest, _)) = listener.accept() {

@@ -4,6 +4,7 @@ use super::config::{Block, Config, shown};
 use super::log::Limit;
 use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
+use crate::engine::suspicion::MOST_BANS;
 use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
     /// Who is turned away in the kernel.
     bans: BTreeMap<Prefix, Unix>,
+    /// The bans that the kernel has yet to be told of.
+    fresh: Vec<Bar>,
     /// What the kernel has yet to be told: the end of each opening, or that it is closed.
     pending: BTreeMap<Element, Option<Mono>>,
     /// The kernel has been told everything once.
@@ -50,6 +53,7 @@ impl Enforcer {
             leases: LeaseTable::default(),
             firewall,
             bans: BTreeMap::new(),
+            fresh: Vec::new(),
             pending: BTreeMap::new(),
             synced: false,
             heal: None,
@@ -171,6 +175,11 @@ impl Enforcer {
             // It will be told everything.
             self.pending.clear();
         }
+        let fresh = std::mem::take(&mut self.fresh);
+        if !fresh.is_empty() && self.heal.is_none() {
+            let done = self.firewall.bar(&fresh, now);
+            self.check(done, now);
+        }
         if self.pending.is_empty() {
             return;
         }
@@ -242,6 +251,7 @@ impl Enforcer {
     /// Makes the kernel hold exactly the leases.
     pub(super) fn sync(&mut self, now: Now) -> Result<(), Error> {
         self.pending.clear();
+        self.fresh.clear();
         self.bans.retain(|_, until| *until > now.unix);
         let bars: Vec<Bar> = self.bans.iter().map(|(p, until)| bar(*p, *until, now)).collect();
         self.firewall.set_bars(&bars);
@@ -319,18 +329,19 @@ impl Enforcer {
         ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
     }
 
-    /// Turns somebody away in the kernel, from the first sync on.
+    /// Turns somebody away in the kernel, from the first sync on; [`Enforcer::apply`] tells it.
     pub(super) fn ban(&mut self, prefix: Prefix, until: Unix, now: Now) {
-        self.bans.retain(|_, until| *until > now.unix);
-        self.bans.insert(prefix, until);
-        if self.synced && self.heal.is_none() {
-            let done = self.firewall.bar(&[bar(prefix, until, now)], now);
-            self.check(done, now);
+        if self.bans.len() >= MOST_BANS {
+            self.bans.retain(|_, until| *until > now.unix);
+        }
+        if self.bans.insert(prefix, until) != Some(until) && self.synced {
+            self.fresh.push(bar(prefix, until, now));
         }
     }
 
     /// Turns somebody away no more.
     pub(super) fn unban(&mut self, prefix: Prefix, now: Now) {
+        self.fresh.retain(|bar| bar.from != prefix);
         if self.bans.remove(&prefix).is_some() && self.synced && self.heal.is_none() {
             let done = self.firewall.unbar(&[prefix], now);
             self.check(done, now);

@@ -68,7 +68,9 @@ fn start(mut channel: Channel) -> Result<(), String> {
     let (judge, questions) = mpsc::channel(QUESTIONS);
     let now = || clock::now().unix;
     let gate = Rc::new(Gate::new(Site { root, files, ignore, proxies }, limits, judge, now));
-    let mut talk = Talk { channel, gate: Rc::clone(&gate), open: BTreeMap::new(), ticket: 0 };
+    // An answer that is late finds nobody of an earlier life's number.
+    let ticket = u64::from_be_bytes(crate::crypto::random().map_err(|e| e.to_string())?);
+    let mut talk = Talk { channel, gate: Rc::clone(&gate), open: BTreeMap::new(), ticket };
     early.into_iter().try_for_each(|frame| talk.handle_frame(frame))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
@@ -143,7 +145,7 @@ impl Talk {
         if self.channel.is_full() {
             return;
         }
-        self.ticket += 1;
+        self.ticket = self.ticket.wrapping_add(1);
         let ticket = self.ticket;
         let frame = match question {
             Question::Strike { from } => Frame::Strike { ticket, from },

@@ -25,7 +25,9 @@ pub(crate) use replay::{LEFT_OUT, Rule};
 pub use start::{History, Setup};
 pub use suspects::Suspect;
 
-use crate::access::{Action, Assurance, Claim, ClientId, Grant, Policy, Request, canonical};
+use crate::access::{
+    Action, Assurance, Claim, ClientId, Grant, Policy, Prefix, Request, canonical,
+};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use again::Pace;
@@ -142,14 +144,20 @@ impl Engine {
         // A use that is counted must not come back with a power loss: its record is waited for.
         let counted = spent.is_some();
         if let Some(spent) = spent {
+            let may =
+                self.policy.decide(fresh.client(), fresh.assurance(), fresh.request(), from, now);
             match metered {
-                Some(access) => self.ledger.check_left(access)?,
+                Some(access) => {
+                    self.ledger.check_left(access)?;
+                    may?;
+                }
                 None if self.ledger.is_used(spent) => return Err(Reject::Replayed),
                 None => {}
             }
-            self.policy.decide(fresh.client(), fresh.assurance(), fresh.request(), from, now)?;
             let used = self.ledger.use_once(spent);
             self.commands.push_back(Command::Record(used));
+            // Refused or not, others have seen it.
+            may?;
         }
         if fresh.must_wait() || counted {
             let covered = |f: &InFlight| !counted && fresh.request().time <= f.horizon;
@@ -285,8 +293,10 @@ impl Engine {
             self.commands.push_back(Command::Grant(grant));
             first.get_or_insert(grant);
         }
-        if first.is_some() && fresh.assurance() == Assurance::Sealed {
+        if let Some(grant) = first.filter(|_| fresh.assurance() == Assurance::Sealed) {
             self.lift(from);
+            let hosts = grant.claim().addresses().filter(Prefix::is_host);
+            hosts.for_each(|host| self.lift(host.address()));
         }
         first.ok_or(Reject::Superseded)
     }

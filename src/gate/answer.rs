@@ -1,7 +1,7 @@
 //! What a request is answered with.
 
 use super::file::{self, Content, Part};
-use super::{Answer, Gate, Question, client, page, path};
+use super::{Answer, Gate, Question, client, page, path, units};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE,
@@ -37,12 +37,19 @@ pub(super) async fn to(
     };
     let wanted = path::wanted(request.uri());
     if gate.is_banned(from) {
-        return match guess(&mut request, wanted.as_deref(), gate).await {
-            Some(pin) => judge_guess(from, pin, gate).await,
-            None => blocked(None),
-        };
+        if let Some(pin) = guess(&mut request, wanted.as_deref(), gate).await {
+            return judge_guess(from, pin, gate).await;
+        }
+        // A lease wins over a block, and who holds one is not known here.
+        if gate.ask(Question::Strike { from }).await != Some(Answer::Pass) {
+            return blocked(None);
+        }
     }
     if let Some(name) = &wanted {
+        if name == "*" && request.method() == Method::POST {
+            // The form of somebody whose block has ended meanwhile.
+            return home();
+        }
         if let Some(file) = gate.site.files.get(name) {
             return serve(&request, file, gate);
         }
@@ -59,10 +66,11 @@ pub(super) async fn to(
 
 async fn judge_guess(from: IpAddr, pin: Zeroizing<Vec<u8>>, gate: &Gate) -> Response<Content> {
     match gate.ask(Question::Guess { from, pin }).await {
-        Some(Answer::Pass | Answer::Pardoned) => {
-            gate.unban(&crate::access::Prefix::unit(from));
+        Some(Answer::Pardoned) => {
+            units(from).iter().for_each(|unit| gate.unban(unit));
             home()
         }
+        Some(Answer::Pass) => home(),
         Some(Answer::Wrong { left, delay }) => {
             sleep(delay.min(LONGEST_DELAY)).await;
             blocked(Some(left))
@@ -163,6 +171,10 @@ fn serve(request: &Request<Incoming>, path: &Path, gate: &Gate) -> Response<Cont
         Part::Beyond => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             set(&mut response, CONTENT_RANGE, &format!("bytes */{size}"));
+            return response;
+        }
+        Part::Changed => {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
             return response;
         }
         Part::Known => {

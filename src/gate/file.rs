@@ -1,7 +1,7 @@
 //! A mapped file: opened below the root, and what of it is wanted.
 
 use bytes::Bytes;
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use nix::fcntl::{OFlag, openat};
@@ -45,7 +45,9 @@ pub(super) fn open(root: &OwnedFd, path: &Path) -> io::Result<Opened> {
     if !meta.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let modified = meta.modified()?;
+    // What a date of HTTP can say (RFC 9110, section 5.6.7), with a margin.
+    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_000_000_000);
+    let modified = meta.modified()?.clamp(SystemTime::UNIX_EPOCH, latest);
     let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let tag = format!("\"{:x}-{:x}\"", meta.len(), since.as_nanos());
     Ok(Opened { file, size: meta.len(), tag, modified })
@@ -62,6 +64,8 @@ pub(super) enum Part {
     Beyond,
     /// The client has it already.
     Known,
+    /// It is not what the client asked for a part of.
+    Changed,
 }
 
 impl Opened {
@@ -72,6 +76,10 @@ impl Opened {
 
     /// What a request wants of it (RFC 9110, sections 13 and 14).
     pub(super) fn part(&self, headers: &HeaderMap, ranges: bool) -> Part {
+        let mut wanted = headers.get_all(IF_MATCH).iter().peekable();
+        if wanted.peek().is_some() && !wanted.any(|line| self.is_among(line, false)) {
+            return Part::Changed;
+        }
         if self.is_known(headers) {
             return Part::Known;
         }
@@ -84,15 +92,19 @@ impl Opened {
         }
     }
 
+    /// Whether its tag is in such a list; `weak`: also as a weak one.
+    fn is_among(&self, line: &HeaderValue, weak: bool) -> bool {
+        let is_it = |tag: &str| {
+            let strong = tag.strip_prefix("W/").filter(|_| weak).unwrap_or(tag);
+            tag == "*" || strong == self.tag
+        };
+        line.to_str().is_ok_and(|line| line.split(',').any(|tag| is_it(tag.trim())))
+    }
+
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let mut tags = headers.get_all(IF_NONE_MATCH).iter().peekable();
         if tags.peek().is_some() {
-            return tags.filter_map(|line| line.to_str().ok()).flat_map(|l| l.split(',')).any(
-                |t| {
-                    let tag = t.trim();
-                    tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.tag
-                },
-            );
+            return tags.any(|line| self.is_among(line, true));
         }
         let since = headers.get(IF_MODIFIED_SINCE).and_then(|v| v.to_str().ok());
         // Dates have no fractions of a second.

@@ -108,6 +108,14 @@ pub enum Answer {
 /// A question, and where its answer goes. Who drops it leaves it unanswered.
 pub type Asked = (Question, oneshot::Sender<Answer>);
 
+/// From so many bans on those that are over are looked for.
+const CROWDED: usize = 65_536;
+
+/// The prefixes that somebody can be banned with.
+fn units(from: IpAddr) -> [Prefix; 2] {
+    [Prefix::unit(from), Prefix::host(from)]
+}
+
 /// The gate: what its connections share.
 #[derive(Debug)]
 pub struct Gate {
@@ -134,7 +142,9 @@ impl Gate {
     pub fn ban(&self, prefix: Prefix, until: Unix) {
         let now = (self.clock)();
         let mut bans = self.bans.borrow_mut();
-        bans.retain(|_, until| *until > now);
+        if bans.len() >= CROWDED {
+            bans.retain(|_, until| *until > now);
+        }
         bans.insert(prefix, until);
     }
 
@@ -143,9 +153,10 @@ impl Gate {
         self.bans.borrow_mut().remove(prefix);
     }
 
+    /// With his network, or alone where the network is spared.
     fn is_banned(&self, from: IpAddr) -> bool {
-        let until = self.bans.borrow().get(&Prefix::unit(from)).copied();
-        until.is_some_and(|until| until > (self.clock)())
+        let (bans, now) = (self.bans.borrow(), (self.clock)());
+        units(from).iter().filter_map(|unit| bans.get(unit)).any(|until| *until > now)
     }
 
     /// The answer; none in time, none at all.

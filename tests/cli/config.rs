@@ -20,7 +20,7 @@ services = [\"ssh\"]
 ";
 
 /// What is replaced, by what, and the line, the column and a piece of the message.
-const WRONG: [(&str, &str, &str, &str); 74] = [
+const WRONG: [(&str, &str, &str, &str); 75] = [
     ("[server]\n", "[server]\ncolour = 1\n", ":2:1: ", "unknown field `colour`"),
     ("[policy]", "[polcy]", ":14:2: ", "unknown field `polcy`"),
     ("[policy]\n", "[policy]\nmax_ttl = \"1h\"\n", ":15:1: ", "unknown field `max_ttl`"),
@@ -131,6 +131,12 @@ const WRONG: [(&str, &str, &str, &str); 74] = [
         "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, 41841, 2]\n[policy]",
         ":15:9: ",
         "another listener",
+    ),
+    (
+        "[policy]",
+        "[knock]\nopens = [\"tcp/1\"]\nsequence = [1, 2, 2]\n[policy]",
+        ":16:12: ",
+        "twice in a row",
     ),
     (
         "ports = [\"tcp/22\"]\n",

@@ -91,7 +91,13 @@ fn bans_are_restored_before_anybody_is_heard_and_pardoned_for_good() {
     kill("KILL", &[engine]);
     server.wait_engine();
     assert_eq!(banned(&server), ["192.0.2.1"]);
+    // Pardoned while nobody is there who remembers: heard when he is back, and for that ban alone.
+    let (_, engine) = server.pids();
+    kill("STOP", &[engine]);
+    kill("KILL", &[engine]);
     server.order(&["pardon", "0.0.0.0/0"]);
+    server.wait_engine();
+    assert_eq!(banned(&server).len(), 0);
     server.crash();
     server.start();
     assert_eq!(banned(&server).len(), 0);

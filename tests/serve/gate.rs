@@ -85,7 +85,8 @@ fn the_fourth_unknown_path_blocks_and_each_pin_lets_back_in_once() {
 
 #[test]
 fn a_block_in_the_firewall_drops_and_a_lease_holder_is_never_struck() {
-    let Some(server) = gated("nftables", "block = \"firewall\"") else { return };
+    let plain = "[[listen]]\nudp = \"0.0.0.0\"\nmode = \"plain\"\n[plain]\nopens = [\"tcp/2222\"]";
+    let Some(server) = gated("nftables", &format!("block = \"firewall\"\n{plain}")) else { return };
     server.open("alice", &[]);
     server.becomes_open(CLIENT);
     for _ in 0..6 {
@@ -100,6 +101,17 @@ fn a_block_in_the_firewall_drops_and_a_lease_holder_is_never_struck() {
     let rules = server.world.command(SERVER, "nft").args(["list", "ruleset"]).output().unwrap();
     assert!(String::from_utf8_lossy(&rules.stdout).contains(STRANGER_V4));
     assert!(!server.order(&["bans"]).contains(CLIENT_V4));
+    // A weak lease wins over the block while it lasts, and does not end it.
+    assert_eq!(status(&server, STRANGER, "/", &[]), "403");
+    server.world.run(STRANGER, &[BIN, "say", SERVER_OF_STRANGER, "open_sesame"]);
+    eventually("let in by his lease", || status(&server, STRANGER, "/", &[]) == "200");
+    assert!(server.order(&["bans"]).contains(STRANGER_V4));
+    server.world.run(STRANGER, &[BIN, "say", SERVER_OF_STRANGER, "close_sesame"]);
+    eventually("blocked again", || status(&server, STRANGER, "/", &[]) == "403");
+    // A sealed packet lifts the block of the address that it names, wherever it comes from.
+    server.open("alice", &["--ip", STRANGER_V4]);
+    eventually("lifted", || !server.order(&["bans"]).contains(STRANGER_V4));
+    assert_eq!(status(&server, STRANGER, "/", &[]), "200");
 }
 
 #[test]

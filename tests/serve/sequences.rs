@@ -72,6 +72,24 @@ fn one_time_sequences_open_once_each_whatever_happens_to_the_server() {
     knockd(&server, CLIENT, SERVER_V4, &[4012, 4011, 4012]);
     is_open(&server);
     server.says("[knock list]: no one-time sequence is left");
+    // New lines: at once where their ports are heard, and refused where they are not.
+    secret(&server, "s/list", "4011 4012 4013\n4012 4013 4012\n");
+    server.order(&["reload"]);
+    server.says("[knock list]: 1 one-time sequences are left");
+    evict(&server);
+    secret(&server, "s/list", "4012 4013 4012\n4021 4022 4023\n");
+    let out = server.run(SERVER, &["reload", "--config", "s/server.toml"]);
+    assert_eq!(out.status.code(), Some(1));
+    server.says("take a restart");
+    // Under another name what is struck out stays so.
+    secret(&server, "s/list", "4011 4012 4013\n4012 4013 4012\n");
+    server.edit("s/server.toml", |text| text.replace("label = \"list\"", "label = \"other\""));
+    server.order(&["reload"]);
+    knockd(&server, CLIENT, SERVER_V4, &[4011, 4012, 4013]);
+    assert_eq!(tries(&server, CLIENT, SERVER_V4), Tried::Silence);
+    knockd(&server, CLIENT, SERVER_V4, &[4012, 4013, 4012]);
+    is_open(&server);
+    server.says("open client=[knock other]");
 }
 
 /// The lines of docs/knock.md that need nothing but a shell.

@@ -8,7 +8,9 @@ mod linux {
     use nix::errno::Errno;
     use nix::libc;
     use nix::net::if_::if_nametoindex;
-    use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, recvfrom, socket};
+    use nix::sys::socket::{
+        AddressFamily, LinkAddr, SockFlag, SockType, recvfrom, setsockopt, socket, sockopt,
+    };
     use socket2::{SockFilter, SockRef};
     use std::io;
     use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -23,8 +25,10 @@ mod linux {
     pub(in crate::daemon) fn open() -> io::Result<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
-        // As much room as the system gives: what waits there is not lost.
-        let _ = SockRef::from(&fd).set_recv_buffer_size(ROOM);
+        // What waits there is not lost. With CAP_NET_ADMIN beyond net.core.rmem_max, else up to it.
+        if setsockopt(&fd, sockopt::RcvBufForce, &ROOM).is_err() {
+            let _ = SockRef::from(&fd).set_recv_buffer_size(ROOM);
+        }
         Ok(fd)
     }
 

@@ -41,6 +41,10 @@ impl Capturing {
 impl fmt::Display for Capturing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "capture {}", self.place())?;
+        if self.mode == Mode::Knock {
+            // The ports of a sequence are somebody's secret.
+            return write!(f, " for knocks");
+        }
         self.ports.iter().try_for_each(|p| write!(f, " {p}"))
     }
 }

@@ -51,10 +51,25 @@ pub(super) fn read(
             let what = "two [[knock]] have the same secret: give each one of its own";
             return Err(ConfigError::at(path, text, at, what));
         }
+        if all.iter().any(|other| shares_a_line(other, &legacy)) {
+            let at = knock.opens.span().start;
+            let what =
+                "two [[knock]] have the same one-time sequence, and it would open one of them";
+            return Err(ConfigError::at(path, text, at, what));
+        }
         services.push(service);
         all.push(legacy);
     }
     Ok(all)
+}
+
+fn shares_a_line(one: &Legacy, other: &Legacy) -> bool {
+    let lines = |l: &Legacy| match knock_of(l).map(|k| k.sequence.clone()) {
+        Some(Sequence::OneTime(lines)) => lines,
+        Some(Sequence::Fixed { .. } | Sequence::Timed(_)) | None => Vec::new(),
+    };
+    let others = lines(other);
+    lines(one).iter().any(|line| others.contains(line))
 }
 
 /// The secret of a timed sequence.
@@ -150,11 +165,23 @@ fn sequence(dir: &Path, raw: &RawKnock) -> Result<Sequence, Wrong> {
     }
 }
 
+/// What is wrong with a step that stands twice in a row: one that is merely sent again, as every SYN
+/// is that nobody answers, would count as both.
+pub(super) const REPEATS: &str = "a port that comes twice in a row would be knocked by a retry";
+
+pub(super) fn repeats(steps: impl Iterator<Item = Step>) -> bool {
+    let steps: Vec<Step> = steps.collect();
+    steps.windows(2).any(|two| two[0] == two[1])
+}
+
 fn fixed(raw: &RawKnock) -> Result<Sequence, Wrong> {
     for steps in [&raw.sequence, &raw.close].into_iter().flatten() {
         if !(LEAST_STEPS..=MOST_STEPS).contains(&steps.get_ref().len()) {
             let what = format!("a sequence has {LEAST_STEPS} to {MOST_STEPS} steps");
             return Err(Wrong::Here(steps.span().start, what));
+        }
+        if repeats(steps.get_ref().iter().map(|s| s.0)) {
+            return Err(Wrong::Here(steps.span().start, REPEATS.into()));
         }
     }
     let steps = |list: &Spanned<Vec<RawStep>>| list.get_ref().iter().map(|s| s.0).collect();
@@ -196,6 +223,11 @@ fn ports_of(knock: &Knock) -> Vec<Ports> {
             ranges
         }
     }
+}
+
+/// The first port where a knock would come and none of these listens.
+pub(super) fn unheard(legacy: &[Legacy], heard: &[Ports]) -> Option<Ports> {
+    steps(legacy).into_iter().find(|step| !heard.iter().any(|ports| ports.contains(step)))
 }
 
 /// Why knocks cannot be waited for on bound sockets, if so.

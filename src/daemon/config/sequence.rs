@@ -1,7 +1,7 @@
 //! The files that `[[knock]]` names: one-time sequences, and the secret of timed ones.
 
 use super::ConfigError;
-use super::knock::{LEAST_STEPS, MOST_STEPS};
+use super::knock::{LEAST_STEPS, MOST_STEPS, REPEATS, repeats};
 use super::raw::RawStep;
 use super::secret::{SecretFile, Text};
 use crate::crypto::{KnockKey, is_published};
@@ -38,6 +38,9 @@ fn lines(path: &Path, text: &str) -> Result<Vec<Vec<Step>>, ConfigError> {
         let steps = steps.map_err(|_| wrong("ports as 1560 or tcp/7000 are wanted"))?;
         if !(LEAST_STEPS..=MOST_STEPS).contains(&steps.len()) {
             return Err(wrong(&format!("a sequence has {LEAST_STEPS} to {MOST_STEPS} steps")));
+        }
+        if repeats(steps.iter().copied()) {
+            return Err(wrong(REPEATS));
         }
         if all.contains(&steps) {
             return Err(wrong("this sequence stands there twice, and would open once"));
@@ -115,12 +118,13 @@ mod tests {
             ("1 2\n", "list:1:1: a sequence has 3 to 8 steps"),
             ("1 2 3 4 5 6 7 8 9\n", "list:1:1: a sequence has 3 to 8 steps"),
             ("1 2 3\n1 2 0\n", "list:2:1: ports as 1560 or tcp/7000 are wanted"),
+            ("1 2 2", "list:1:1: a port that comes twice in a row would be knocked by a retry"),
             ("1 2 4711-4712", "list:1:1: ports as 1560 or tcp/7000 are wanted"),
             ("1 2 3\n\n1,2,3", "list:3:1: this sequence stands there twice, and would open once"),
         ] {
             assert_eq!(lines(path, text).unwrap_err().to_string(), what, "{text}");
         }
-        let many: String = (1..=257).map(|n| format!("1 2 {n}\n")).collect();
+        let many: String = (1..=257).map(|n| format!("1 2 {}\n", n + 2)).collect();
         assert!(lines(path, &many).unwrap_err().to_string().contains("at most 256"));
     }
 

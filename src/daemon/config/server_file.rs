@@ -182,6 +182,17 @@ impl Config {
         })
     }
 
+    /// A port where a knock would come and nobody listens, if so.
+    #[must_use]
+    pub fn unheard(&self) -> Option<Ports> {
+        let bound = self.listen.iter().filter(|l| l.mode == Mode::Knock);
+        let bound =
+            bound.filter_map(|l| Ports::new(Protocol::Udp, l.address.port(), l.address.port()));
+        let captured = self.captures.iter().filter(|c| c.mode == Mode::Knock);
+        let captured = captured.flat_map(|c| c.ports.iter().copied());
+        knock::unheard(&self.legacy, &bound.chain(captured).collect::<Vec<_>>())
+    }
+
     /// A port where the server listens and a service that would keep all packets from it.
     #[must_use]
     pub fn shut_out(&self) -> Option<(u16, &str)> {

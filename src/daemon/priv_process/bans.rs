@@ -5,6 +5,7 @@ use super::Priv;
 use crate::access::Prefix;
 use crate::daemon::config::{Block, Gate, SecretFile, shown, write_new};
 use crate::daemon::frame::Frame;
+use crate::daemon::log::Limit;
 use crate::daemon::system::Partner;
 use crate::engine::suspicion::{Ban, MOST_BANS, Pin, Rules, Verdict};
 use crate::time::{Now, Unix};
@@ -24,6 +25,7 @@ pub(super) struct Bans {
     pardoned: Vec<Prefix>,
     /// The PIN that is in its file.
     pin: Option<Pin>,
+    refusals: Limit,
     strikes: u64,
     begun: u64,
     pardons: u64,
@@ -70,15 +72,20 @@ impl Priv {
         }
     }
 
-    /// A strike from `[gate]`, or with digits a guess: answered here if the address holds a lease,
-    /// and otherwise passed on. Without `[engine]` there is no answer, and `[gate]` must not wait
+    /// A strike from `[gate]`, or with digits a guess: answered here if the address holds a lease, or
+    /// is banned and has not guessed, and otherwise passed on. Without `[engine]` there is no answer, and `[gate]` must not wait
     /// for ever.
-    pub(super) fn suspect(&mut self, ticket: u64, from: IpAddr, pin: Option<Pin>) {
-        self.bans.strikes += u64::from(pin.is_none());
+    pub(super) fn suspect(&mut self, ticket: u64, from: IpAddr, pin: Option<Pin>, now: Now) {
         let host = Prefix::host(from);
         if self.enforcer.leases.leases().any(|lease| lease.element().from.contains(&host)) {
             return self.tell_gate(&Frame::Verdict { ticket, verdict: Verdict::Exempt });
         }
+        let held = [Prefix::unit(from), host].map(|prefix| self.bans.held.get(&prefix));
+        let ban = held.into_iter().flatten().find(|ban| ban.until > now.unix);
+        if let Some(Ban { until, .. }) = ban.copied().filter(|_| pin.is_none()) {
+            return self.tell_gate(&Frame::Verdict { ticket, verdict: Verdict::Blocked { until } });
+        }
+        self.bans.strikes += u64::from(pin.is_none());
         let frame = match pin {
             None => Frame::Strike { ticket, from },
             Some(pin) => Frame::Guess { ticket, from, pin },
@@ -106,11 +113,16 @@ impl Priv {
     /// `[engine]` has banned somebody, or remembers it. A second look: no process may shut out the
     /// machine itself or who is never banned, or for longer than the longest ban.
     pub(super) fn ban(&mut self, ban: Ban, now: Now) {
+        if self.bans.held.len() >= MOST_BANS {
+            self.forget_bans(now);
+        }
         let room = self.bans.held.len() < MOST_BANS || self.bans.held.contains_key(&ban.prefix);
         // The moment of [engine] is not quite this one.
         let now_there = now.unix.plus(1_000);
         if !room || !self.rules().allow(&ban, self.enforcer.policy.own(), now_there) {
-            log::warn!("[priv] refused a ban that [engine] made: address={}", ban.prefix);
+            if self.bans.refusals.pass(now.mono).is_some() {
+                log::warn!("[priv] refused a ban that [engine] made: address={}", ban.prefix);
+            }
             return;
         }
         self.bans.doubtful.remove(&ban.prefix);
@@ -118,7 +130,6 @@ impl Priv {
             self.bans.begun += 1;
             let (until, times) = (shown(ban.until), ban.times);
             log::info!("banned address={} until={until} times={times}", ban.prefix);
-            self.forget_bans(now);
         }
         self.bans.held.insert(ban.prefix, ban);
         if self.in_kernel() {
@@ -152,23 +163,32 @@ impl Priv {
             self.unban(prefix, now);
         }
         for prefix in std::mem::take(&mut self.bans.pardoned) {
-            self.pardon(&prefix, now);
+            self.free(&prefix, now);
+            if let Some(engine) = &mut self.engine {
+                engine.channel.push(&Frame::Pardon(prefix), self.generation, vec![]);
+            }
         }
     }
 
-    /// Ends the bans of all that shares an address with that prefix; how many there were.
-    pub(super) fn pardon(&mut self, prefix: &Prefix, now: Now) -> usize {
+    /// Ends the bans that are known here; how many there were.
+    fn free(&mut self, prefix: &Prefix, now: Now) -> usize {
         self.forget_bans(now);
         let held = self.bans.held.keys().filter(|held| held.overlaps(prefix));
         let freed: Vec<Prefix> = held.copied().collect();
         freed.iter().for_each(|one| self.unban(*one, now));
+        freed.len()
+    }
+
+    /// Ends the bans of all that shares an address with that prefix; how many there were.
+    pub(super) fn pardon(&mut self, prefix: &Prefix, now: Now) -> usize {
+        let freed = self.free(prefix, now);
         match self.engine.as_mut().filter(|_| self.restored) {
             Some(engine) => {
                 engine.channel.push(&Frame::Pardon(*prefix), self.generation, vec![]);
             }
             None => self.bans.pardoned.push(*prefix),
         }
-        freed.len()
+        freed
     }
 
     /// All bans, for people and programs.

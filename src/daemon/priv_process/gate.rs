@@ -129,9 +129,11 @@ impl Priv {
         for _ in 0..QUESTIONS {
             let Some(partner) = self.door.as_mut().and_then(|d| d.partner.as_mut()) else { return };
             match partner.channel.next() {
-                Ok(Some((Frame::Strike { ticket, from }, _))) => self.suspect(ticket, from, None),
+                Ok(Some((Frame::Strike { ticket, from }, _))) => {
+                    self.suspect(ticket, from, None, now)
+                }
                 Ok(Some((Frame::Guess { ticket, from, pin }, _))) => {
-                    self.suspect(ticket, from, Some(pin));
+                    self.suspect(ticket, from, Some(pin), now);
                 }
                 Ok(None) => break,
                 Ok(Some(_)) => return self.gate_lost(&Broken::Frame, now),

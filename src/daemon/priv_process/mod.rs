@@ -348,8 +348,12 @@ impl Priv {
         }
         let (listen, captures, server, gate) = before;
         let config = Config { listen, captures, server, gate, ..config };
-        if let Some((port, service)) = config.shut_out() {
-            let why = format!("[service.{service}] protects udp/{port}, where this server listens");
+        let shut_out = config.shut_out().map(|(port, service)| {
+            format!("[service.{service}] protects udp/{port}, where this server listens")
+        });
+        let unheard =
+            || config.unheard().map(|p| format!("new ports of [[knock]] ({p}) take a restart"));
+        if let Some(why) = shut_out.or_else(unheard) {
             log::error!("not reloaded, everything stays as it was: {why}");
             return Err(why);
         }

@@ -4,9 +4,10 @@ use super::{FAREWELL, PATIENCE, PAUSE, Priv};
 use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
 use crate::daemon::clock;
-use crate::daemon::config::ServerKey;
+use crate::daemon::config::{Listen, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
 use crate::daemon::system::{self, ServeError};
+use crate::engine::Mode;
 use crate::time::Now;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -111,7 +112,9 @@ impl Priv {
             return Ok(());
         }
         (self.restored, self.listens, self.failures) = (true, true, 0);
-        let listen = self.config.listen.iter().map(|l| format!("udp {}", l.address));
+        // The ports of a sequence are somebody's secret.
+        let shown = |l: &&Listen| l.mode != Mode::Knock;
+        let listen = self.config.listen.iter().filter(shown).map(|l| format!("udp {}", l.address));
         let captures = self.config.captures.iter().map(ToString::to_string);
         let listen: Vec<String> = listen.chain(captures).collect();
         log::info!(

@@ -24,7 +24,11 @@ impl Rules {
     #[must_use]
     pub fn spare(&self, prefix: &Prefix, own: &[IpAddr]) -> bool {
         let own = own.iter().any(|a| prefix.overlaps(&Prefix::host(*a)));
-        own || prefix.is_unusable() || self.never.iter().any(|n| n.overlaps(prefix))
+        // In the kernel the first address of a /64 stands for all of it.
+        let first =
+            prefix.is_host() && prefix.address() == Prefix::unit(prefix.address()).address();
+        let first = first && prefix.address().is_ipv6();
+        own || first || prefix.is_unusable() || self.never.iter().any(|n| n.overlaps(prefix))
     }
 
     /// Whether such a ban is one that the engine could have made.

@@ -53,6 +53,11 @@ impl<T> Halfway<T> {
         self.known.contains_key(place)
     }
 
+    /// Whether nobody new is remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.known.len() >= self.most
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.known.len()

@@ -3,6 +3,9 @@
 //! Whoever has seen a fixed sequence can repeat it; a one-time sequence and one that follows from
 //! the time are good once, and the replay cache sees to that.
 //!
+//! A sequence that is secret allows no other knock between its own: who sweeps all ports in any order
+//! completes none. A fixed one starts over at its own ports only, as its first makers had it.
+//!
 //! A knock has no content and its source can be forged, so what a stranger can make this remember
 //! is bounded: the first step of everybody is kept in one filter of fixed size, and only who has
 //! made a second right step stands in a table. A full table takes nobody new in, and so loses
@@ -20,7 +23,7 @@ use filter::Filter;
 use halfway::Halfway;
 use std::net::IpAddr;
 
-/// The most sources that are beyond their second step, of all sequences together.
+/// The most sources that are beyond their second step, of all entries together: each has its share.
 const MOST_HALFWAY: usize = 65_536;
 /// The most sources whose first step does not count any more although the filter has it.
 const MOST_SPENT: usize = 65_536;
@@ -78,6 +81,8 @@ enum Proves {
 #[derive(Debug)]
 struct Path {
     client: ClientId,
+    /// The tables that it is kept in.
+    entry: usize,
     proves: Proves,
     steps: Vec<Step>,
     window: u64,
@@ -108,14 +113,29 @@ pub(in crate::engine) struct Knocks {
     salt: [u8; 16],
     /// None without sequences: it is large.
     filter: Option<Filter>,
+    /// One for each entry, so that a flood to a weak one costs the others nothing.
+    tables: Vec<Tables>,
+}
+
+/// Who is how far in the sequences of one entry.
+#[derive(Debug)]
+struct Tables {
     halfway: Halfway<Progress>,
     spent: Halfway<()>,
 }
 
-/// What the journal calls a one-time sequence once it is used.
-fn name(client: ClientId, line: &[Step]) -> ClientId {
+impl Tables {
+    fn new(entries: usize) -> Tables {
+        Tables {
+            halfway: Halfway::new(MOST_HALFWAY / entries),
+            spent: Halfway::new(MOST_SPENT / entries),
+        }
+    }
+}
+
+/// What the journal calls a one-time sequence once it is used, in whatever entry it stands.
+fn name(line: &[Step]) -> ClientId {
     let mut text = b"one-time knock sequence ".to_vec();
-    text.extend(client.0);
     for step in line {
         text.push(step.protocol.number());
         text.extend(step.port.to_be_bytes());
@@ -126,14 +146,15 @@ fn name(client: ClientId, line: &[Step]) -> ClientId {
 
 impl Knock {
     /// The sequences of this moment.
-    fn paths(&self, number: u32, period: u64, is_used: &impl Fn(ClientId) -> bool) -> Vec<Path> {
-        let path = |proves, steps: &[Step], low: u64| Path {
+    fn paths(&self, entry: usize, period: u64, is_used: &impl Fn(ClientId) -> bool) -> Vec<Path> {
+        let path = |proves, steps: &[Step], number: u64| Path {
             client: self.client,
+            entry,
             proves,
             steps: steps.to_vec(),
             window: self.window,
             total: self.total.unwrap_or(u64::MAX),
-            number: number << 16 | u32::from(low as u16),
+            number: (entry as u32) << 16 | u32::from(number as u16),
         };
         match &self.sequence {
             Sequence::Fixed { open, close } => vec![
@@ -141,8 +162,7 @@ impl Knock {
                 path(Proves::Same(Action::Close), close, 1),
             ],
             Sequence::OneTime(lines) => {
-                let mut named =
-                    (0..).zip(lines).map(|(n, line)| (n, name(self.client, line), line));
+                let mut named = (0..).zip(lines).map(|(n, line)| (n, name(line), line));
                 let next = named.find(|(_, name, _)| !is_used(*name));
                 next.map(|(n, name, line)| path(Proves::Line(name), line, n)).into_iter().collect()
             }
@@ -159,6 +179,14 @@ impl Knock {
 }
 
 impl Path {
+    /// Whether every other knock starts it over.
+    fn is_strict(&self) -> bool {
+        match self.proves {
+            Proves::Same(_) => false,
+            Proves::Line(_) | Proves::Period(_) => true,
+        }
+    }
+
     fn proof(&self, now: Now) -> Proof {
         let client = self.client;
         let once = |assurance, time, proof, spends| {
@@ -187,8 +215,7 @@ impl Path {
 impl Knocks {
     /// No sequences yet; `salt` is random, so that nobody can foresee what meets in the filter.
     pub(in crate::engine) fn new(salt: [u8; 16]) -> Knocks {
-        let (halfway, spent) = (Halfway::new(MOST_HALFWAY), Halfway::new(MOST_SPENT));
-        Knocks { salt, halfway, spent, ..Knocks::default() }
+        Knocks { salt, ..Knocks::default() }
     }
 
     /// The access entries of the sequences.
@@ -200,7 +227,8 @@ impl Knocks {
     pub(in crate::engine) fn set(&mut self, knocks: Vec<Knock>) {
         if self.knocks != knocks {
             let filter = (!knocks.is_empty()).then(|| Filter::new(self.salt));
-            *self = Knocks { knocks, filter, ..Knocks::new(self.salt) };
+            let tables = knocks.iter().map(|_| Tables::new(knocks.len())).collect();
+            *self = Knocks { knocks, filter, tables, ..Knocks::new(self.salt) };
         }
     }
 
@@ -211,7 +239,7 @@ impl Knocks {
     ) -> Vec<(ClientId, usize)> {
         let left = |knock: &Knock| match &knock.sequence {
             Sequence::OneTime(lines) => {
-                let fresh = lines.iter().filter(|line| !is_used(name(knock.client, line)));
+                let fresh = lines.iter().filter(|line| !is_used(name(line)));
                 Some((knock.client, fresh.count()))
             }
             Sequence::Fixed { .. } | Sequence::Timed(_) => None,
@@ -234,8 +262,10 @@ impl Knocks {
             self.paths = paths.filter(|p| p.steps.len() > 1).collect();
             self.period = Some(period);
         }
-        self.halfway.forget(now.mono);
-        self.spent.forget(now.mono);
+        for tables in &mut self.tables {
+            tables.halfway.forget(now.mono);
+            tables.spent.forget(now.mono);
+        }
         let all = 0..self.paths.len();
         let done: Vec<usize> =
             all.filter(|index| self.advance(*index, from, step, now.mono)).collect();
@@ -253,19 +283,22 @@ impl Knocks {
         let (Some(path), Some(filter)) = (self.paths.get(index), self.filter.as_mut()) else {
             return false;
         };
-        if !path.steps.contains(&step) {
+        let Some(Tables { halfway, spent }) = self.tables.get_mut(path.entry) else { return false };
+        if !path.is_strict() && !path.steps.contains(&step) {
             return false;
         }
         let place: Place = (from, path.number);
         let in_time = |last: Mono, begun: Mono| {
             now.since(last) <= path.window && now.since(begun) <= path.total
         };
-        let made = match self.halfway.take(&place) {
+        let made = match halfway.take(&place) {
             Some(p) if in_time(p.last, p.begun) => Some((p.done, p.begun)),
             Some(_) => None,
+            // Where there is no room to note that a first step was used, a secret one counts as used.
+            None if path.is_strict() && spent.is_full() => None,
             None => filter
                 .moment(&place, now)
-                .filter(|first| !self.spent.has(&place) && in_time(*first, *first))
+                .filter(|first| !spent.has(&place) && in_time(*first, *first))
                 .map(|first| (1, first)),
         };
         let next = made.and_then(|(done, begun)| {
@@ -274,12 +307,12 @@ impl Knocks {
         });
         if made.is_some() {
             // Right or wrong, the first step has been used.
-            self.spent.put(place, (), now.plus(path.window));
+            spent.put(place, (), now.plus(path.window));
         }
         let Some((done, begun)) = next else {
             if path.steps.first() == Some(&step) {
                 filter.put(&place, now);
-                self.spent.take(&place);
+                spent.take(&place);
             }
             return false;
         };
@@ -287,7 +320,7 @@ impl Knocks {
             return true;
         }
         let progress = Progress { done, last: now, begun };
-        self.halfway.put(place, progress, now.plus(path.window));
+        halfway.put(place, progress, now.plus(path.window));
         false
     }
 }

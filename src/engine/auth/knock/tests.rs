@@ -144,8 +144,16 @@ fn a_flood_of_first_knocks_keeps_nobody_out_and_costs_no_memory() {
     flood(&mut one, 3_000_000, 12_000);
     flood(&mut one, 4_000_000, 16_000);
     assert_eq!(run(&mut one, host(1), &[(8153, 18_000)]), [18_000]);
-    assert!(one.halfway.len() < 2 && one.spent.len() < 10, "{:?}", one.spent.len());
-    println!("a million first knocks: {} halfway, {} spent", one.halfway.len(), one.spent.len());
+    assert!(
+        one.tables[0].halfway.len() < 2 && one.tables[0].spent.len() < 10,
+        "{:?}",
+        one.tables[0].spent.len()
+    );
+    println!(
+        "a million first knocks: {} halfway, {} spent",
+        one.tables[0].halfway.len(),
+        one.tables[0].spent.len()
+    );
 }
 
 #[test]
@@ -155,12 +163,12 @@ fn who_is_halfway_stays_when_the_table_is_full() {
     for n in 0..MOST_HALFWAY as u32 + 1_000 {
         run(&mut one, host(1_000_000 + n), &[(1560, 2), (6580, 3)]);
     }
-    assert_eq!(one.halfway.len(), MOST_HALFWAY);
-    assert!(one.spent.len() <= MOST_SPENT);
+    assert_eq!(one.tables[0].halfway.len(), MOST_HALFWAY);
+    assert!(one.tables[0].spent.len() <= MOST_SPENT);
     assert_eq!(run(&mut one, host(1), &[(8153, 9_000)]), [9_000]);
     // And when it has aged there is room again.
     assert_eq!(run(&mut one, host(2), &[(1560, 30_000), (6580, 30_001), (8153, 30_002)]), [30_002]);
-    assert_eq!(one.halfway.len(), 0);
+    assert_eq!(one.tables[0].halfway.len(), 0);
 }
 
 /// The rules in their plainest form: for each source and sequence, how far, since when, and when
@@ -222,4 +230,61 @@ proptest! {
             prop_assert_eq!(have, want, "port {} at {}", port, at);
         }
     }
+}
+
+fn timed() -> Knock {
+    let key = crate::crypto::KnockKey::new([7; 32]);
+    let sequence = Sequence::Timed(TimedKnock { key, steps: 4, avoid: vec![] });
+    Knock { client: ClientId([9; 8]), sequence, window: 10_000, total: None }
+}
+
+/// Numbers in an order that nobody chose: Fisher and Yates with a small generator (xorshift64).
+fn shuffled(mut list: Vec<u16>, seed: u64) -> Vec<u16> {
+    let mut state = seed * 2 + 1;
+    for i in (1..list.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        list.swap(i, (state % (i as u64 + 1)) as usize);
+    }
+    list
+}
+
+#[test]
+fn who_sweeps_all_ports_in_any_order_completes_no_secret_sequence() {
+    let line = |ports: &[u16]| udp(ports);
+    let once = Sequence::OneTime(vec![line(&[5001, 5002, 5003])]);
+    let once = Knock { sequence: once, ..knock(3, &SEED, &[], None) };
+    let mut all = knocks(&[timed(), once]);
+    let at = 30_000 * 1_000 + 5 - 1_000_000;
+    for seed in 0..24 {
+        for port in shuffled((1024..=65_535).collect(), seed) {
+            let step = Step { protocol: Protocol::Udp, port };
+            assert!(
+                handle(&mut all, host(1), step, 1_000_000 + at + seed).is_empty(),
+                "{seed} {port}"
+            );
+        }
+    }
+    // Nor with just the three ports, one of which is wrong each time, and then in the right order.
+    for wrong in [[5001, 5003, 5002], [5002, 5001, 5003], [5003, 5002, 5001]] {
+        let knocks: Vec<(u16, u64)> = wrong.iter().map(|p| (*p, at)).collect();
+        assert!(run(&mut all, host(2), &knocks).is_empty(), "{wrong:?}");
+    }
+    assert!(run(&mut all, host(2), &[(5001, at), (4, at), (5002, at), (5003, at)]).is_empty());
+    assert_eq!(run(&mut all, host(2), &[(5001, at), (5002, at), (5003, at)]), [at]);
+}
+
+#[test]
+fn a_flood_to_one_entry_takes_nothing_from_another() {
+    let weak = knock(1, &SEED, &[], None);
+    let mut both = knocks(&[weak, timed()]);
+    let at = 30_000 * 1_000 + 5 - 1_000_000;
+    for n in 0..MOST_HALFWAY as u32 + 10 {
+        run(&mut both, host(1_000 + n), &[(1560, at), (6580, at)]);
+    }
+    assert!(both.tables[0].halfway.is_full());
+    let Sequence::Timed(secret) = timed().sequence else { panic!("timed") };
+    let knocks: Vec<(u16, u64)> = secret.ports(1_000).iter().map(|p| (*p, at)).collect();
+    assert_eq!(run(&mut both, host(1), &knocks), [at]);
 }

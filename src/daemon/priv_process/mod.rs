@@ -5,17 +5,18 @@ mod gate;
 mod orders;
 mod orphans;
 mod partner;
+mod reload;
 
 use super::channel::Broken;
 use super::clients::Clients;
 use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
-use super::frame::{Begin, Frame};
-use super::system::{self, Partner, ServeError, own_addresses};
+use super::frame::Frame;
+use super::sequence;
+use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
-use super::{last_good, sequence};
 use crate::access::{Action, Claim, ClientId, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
@@ -329,65 +330,6 @@ impl Priv {
             | Frame::Stop => return Ok(Err(Broken::Frame)),
         }
         Ok(Ok(()))
-    }
-
-    /// Reads the files again. Whatever is wrong with them, what was good before stays.
-    fn reload(&mut self, now: Now) -> Result<(), String> {
-        let loaded = system::load(&self.config.path);
-        let (config, key, clients) = loaded.map_err(|e| {
-            log::error!("not reloaded, everything stays as it was: {e}");
-            e.to_string()
-        })?;
-        let lasting =
-            |c: &Config| (c.listen.clone(), c.captures.clone(), c.server.clone(), c.gate.clone());
-        let before = lasting(&self.config);
-        if lasting(&config) != before {
-            log::warn!(
-                "[server], [[listen]] or [http-gate] has changed: that takes a restart of the server"
-            );
-        }
-        let (listen, captures, server, gate) = before;
-        let config = Config { listen, captures, server, gate, ..config };
-        let shut_out = config.shut_out().map(|(port, service)| {
-            format!("[service.{service}] protects udp/{port}, where this server listens")
-        });
-        let unheard =
-            || config.unheard().map(|p| format!("new ports of [[knock]] ({p}) take a restart"));
-        if let Some(why) = shut_out.or_else(unheard) {
-            log::error!("not reloaded, everything stays as it was: {why}");
-            return Err(why);
-        }
-        let other = config.backend != self.config.backend;
-        if other || config.shield() != self.config.shield() {
-            self.enforcer.replace(&config, other, now).map_err(|e| {
-                log::error!("not reloaded: {e}");
-                e.to_string()
-            })?;
-        }
-        self.config = config;
-        last_good::keep(&self.config);
-        self.hand_down(key, clients, now);
-        Ok(())
-    }
-
-    /// Reads the clients' files again. server.toml counts as it was: somebody may be in the middle
-    /// of editing it, and that must not keep a client from being revoked.
-    fn reload_clients(&mut self, now: Now) {
-        match system::keys(&self.config) {
-            Ok((key, clients)) => self.hand_down(key, clients, now),
-            Err(e) => log::error!("not reloaded, everything stays as it was: {e}"),
-        }
-    }
-
-    fn hand_down(&mut self, key: ServerKey, clients: Clients, now: Now) {
-        self.generation += 1;
-        if let Some(engine) = &mut self.engine {
-            let begin =
-                Begin { server: key.id, window: self.config.policy.window, become_user: self.user };
-            engine.channel.push(&Frame::Begin(begin), self.generation, vec![]);
-        }
-        self.configure(key, clients, now);
-        log::info!("reloaded: {} clients", self.names.len());
     }
 }
 

@@ -15,6 +15,7 @@ mod serve {
     mod browser;
     mod capture;
     mod clients;
+    mod confirm;
     mod gate;
     mod heal;
     mod hostile;

@@ -1,4 +1,4 @@
-//! `reload`, `status`, `leases`, `evict`, `bans`, `pardon`: questions and orders to the running server.
+//! `confirm`, `reload`, `status`, `leases`, `evict`, `bans`, `pardon`: questions and orders to the running server.
 
 use super::{Config as ConfigArg, print};
 use crate::access::Prefix;
@@ -32,6 +32,15 @@ impl Running {
             Some(why) => Err(why.into()),
             None => Ok(answer),
         }
+    }
+}
+
+pub(super) fn confirm(running: &Running) -> Result<(), String> {
+    let answer = running.ask(&Order::Confirm)?;
+    match (running.json, answer["confirmed"].as_bool()) {
+        (true, _) => print(&format!("{answer}\n")),
+        (false, Some(true)) => print("confirmed: it stays\n"),
+        (false, _) => print("nothing waits to be confirmed\n"),
     }
 }
 

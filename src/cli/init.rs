@@ -5,6 +5,7 @@ use crate::access::{Ports, Protocol};
 use crate::client::Target;
 use crate::crypto::random;
 use crate::daemon::config::{Config, ServerKey, write_new};
+use crate::daemon::session_at_stake;
 use clap::{Args, ValueHint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
@@ -80,7 +81,8 @@ impl Init {
         let dir = std::path::absolute(&self.dir).map_err(|e| e.to_string())?;
         let text = self.text(&dir, listen, public.as_ref());
         let (config, key) = (dir.join("server.toml"), dir.join("server.key"));
-        Config::parse(&config, &text).map_err(|e| format!("this would make no sound file: {e}"))?;
+        let sound = Config::parse(&config, &text)
+            .map_err(|e| format!("this would make no sound file: {e}"))?;
         for path in [&config, &key] {
             if path.symlink_metadata().is_ok() {
                 return Err(format!("{} exists already: nothing was written", path.display()));
@@ -101,7 +103,11 @@ impl Init {
              opensesame-spa serve --config {config}\n\
              note: from the first `serve` on the protected ports are shut to everybody without a lease\n",
             clients.display(),
-        ))
+        ))?;
+        match session_at_stake(&sound) {
+            Some(warning) => print(&format!("note: {warning}\n")),
+            None => Ok(()),
+        }
     }
 
     fn text(&self, dir: &Path, listen: SocketAddr, public: Option<&Target>) -> String {

@@ -64,7 +64,13 @@ enum Command {
         /// Load the closed state into the kernel and end: for boot
         #[arg(long, conflicts_with = "check")]
         shield_only: bool,
+        /// Roll everything back unless `confirm` comes within this time, as 60s
+        #[arg(long, value_name = "TIME", conflicts_with_all = ["check", "shield_only"],
+            value_parser = wait_for_confirm)]
+        confirm: Option<u32>,
     },
+    /// Keep what `serve --confirm` would roll back
+    Confirm(control::Running),
     /// Tell the running server to read its files again (the same as SIGHUP)
     Reload(control::Running),
     /// Remove our rules from the kernel, and nothing else: the ports are open again
@@ -162,7 +168,10 @@ pub fn main() -> ExitCode {
         Command::Serve { config, shield_only: true, .. } => {
             daemon::shield_only(&config.config).map_err(|e| e.to_string())
         }
-        Command::Serve { config, check, shield_only: false } => serve(&config.config, check),
+        Command::Serve { config, check, confirm, shield_only: false } => {
+            serve(&config.config, check, confirm)
+        }
+        Command::Confirm(running) => control::confirm(&running),
         Command::Reload(running) => control::reload(&running),
         Command::Uninstall { config } => {
             daemon::uninstall(&config.config).map_err(|e| e.to_string())
@@ -204,8 +213,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(config: &std::path::Path, check: bool) -> Result<(), String> {
-    daemon::serve(config, &daemon::Options { check }).map_err(|e| e.to_string())?;
+/// A time to confirm in: one in which a person can come in again.
+fn wait_for_confirm(text: &str) -> Result<u32, String> {
+    match daemon::config::duration(text)? {
+        seconds @ 1..=3_600 => Ok(seconds),
+        _ => Err("1s to 1h".into()),
+    }
+}
+
+fn serve(config: &std::path::Path, check: bool, confirm: Option<u32>) -> Result<(), String> {
+    daemon::serve(config, &daemon::Options { check, confirm }).map_err(|e| e.to_string())?;
     if check {
         print("configuration OK\n")?;
     }

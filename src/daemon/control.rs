@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// What can be asked of a running server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// Keep what would be rolled back.
+    Confirm,
     /// Read the files again.
     Reload,
     /// Say how things are.
@@ -33,6 +35,7 @@ impl Order {
     fn parse(line: &str) -> Option<Order> {
         let mut words = line.split_whitespace();
         let order = match (words.next()?, words.next()) {
+            ("confirm", None) => Order::Confirm,
             ("reload", None) => Order::Reload,
             ("status", None) => Order::Status,
             ("leases", None) => Order::Leases,
@@ -46,6 +49,7 @@ impl Order {
 
     fn to_line(&self) -> String {
         match self {
+            Order::Confirm => "confirm\n".into(),
             Order::Reload => "reload\n".into(),
             Order::Status => "status\n".into(),
             Order::Leases => "leases\n".into(),

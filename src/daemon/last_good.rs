@@ -66,22 +66,42 @@ pub(super) fn forget(config: &Config) {
     let _ = std::fs::remove_file(place(&config.server.state_dir));
 }
 
+/// As it was before this configuration: the shield that was good last, or none. What was done.
+pub(super) fn restore(config: &Config) -> Result<&'static str, ServeError> {
+    let path = place(&config.server.state_dir);
+    let before = SecretFile::read(&path).ok().and_then(|file| read(file.text()));
+    let mut present = backend(config.backend, &config.shield())?;
+    let Some((kind, shield)) = before else {
+        present.uninstall()?;
+        return Ok("our rules are gone, and the ports are as the machine has them");
+    };
+    backend(kind, &shield)?.sync(&[], super::clock::now())?;
+    if kind != config.backend {
+        present.uninstall()?;
+    }
+    Ok("the shield is the one that was good before")
+}
+
+/// What is protected, and by which backend.
+fn read(text: &str) -> Option<(Backend, Shield)> {
+    let kept: Kept = toml::from_str(text).ok()?;
+    let ports = |list: &[String], how: Refuse| -> Option<Vec<(Ports, Refuse)>> {
+        list.iter().map(|text| Some((text.parse().ok()?, how))).collect()
+    };
+    let mut protected = ports(&kept.drop, Refuse::Drop)?;
+    protected.extend(ports(&kept.reset, Refuse::Reset)?);
+    protected.sort_unstable_by_key(|(ports, _)| *ports);
+    Some((kept.backend, Shield { protected, listening: kept.listening }))
+}
+
 /// Puts the last good shield up, because this file cannot be read; what was done.
 pub(super) fn stand_in(path: &Path) -> Result<&'static str, ServeError> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let kept = place(&state_of(&text));
     let file = SecretFile::read(&kept)?;
-    let read: Option<Kept> = toml::from_str(file.text()).ok();
-    let wrong = || ServeError::System(format!("{} is damaged", kept.display()));
-    let read = read.ok_or_else(wrong)?;
-    let ports = |list: &[String], how: Refuse| -> Option<Vec<(Ports, Refuse)>> {
-        list.iter().map(|text| Some((text.parse().ok()?, how))).collect()
-    };
-    let both = ports(&read.drop, Refuse::Drop).zip(ports(&read.reset, Refuse::Reset));
-    let (mut protected, reset) = both.ok_or_else(wrong)?;
-    protected.extend(reset);
-    protected.sort_unstable_by_key(|(ports, _)| *ports);
-    raise(read.backend, &Shield { protected, listening: read.listening })
+    let damaged = || ServeError::System(format!("{} is damaged", kept.display()));
+    let (kind, shield) = read(file.text()).ok_or_else(damaged)?;
+    raise(kind, &shield)
 }
 
 /// Puts a shield up where there is none; what was done.

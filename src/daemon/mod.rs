@@ -34,5 +34,5 @@ mod watch;
 
 pub use engine_process::run as run_engine;
 pub use gate_process::run as run_gate;
-pub use serve::{Options, serve, shield_only, uninstall};
+pub use serve::{Options, serve, session_at_stake, shield_only, uninstall};
 pub use system::ServeError;

@@ -24,6 +24,8 @@ const PATIENCE: u64 = 2_000;
 pub struct Options {
     /// Say whether the files are sound, and end.
     pub check: bool,
+    /// Roll everything back unless it is confirmed within so many seconds.
+    pub confirm: Option<u32>,
 }
 
 /// Runs the server in the foreground until SIGTERM or SIGINT.
@@ -63,6 +65,9 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
             );
         }
     }
+    if let Some(warning) = session_at_stake(&config) {
+        log::warn!("{warning}");
+    }
     let user = engine_user(&config.server.user)?;
     let state = state_dir(&config.server.state_dir, user)?;
     let journal = state.try_clone().map_err(system("state directory"))?.into();
@@ -89,8 +94,14 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
         if !firewall.is_up()? {
             firewall.sync(&[], clock::now())?;
         }
-        last_good::keep(&config);
-        Priv::new(config, firewall, control, journal, user)?.run(key, clients)
+        if options.confirm.is_none() {
+            last_good::keep(&config);
+        }
+        let mut server = Priv::new(config, firewall, control, journal, user)?;
+        if let Some(seconds) = options.confirm {
+            server.must_be_confirmed(seconds);
+        }
+        server.run(key, clients)
     };
     let outcome = run();
     let _ = std::fs::remove_file(control_path);
@@ -113,6 +124,23 @@ pub fn shield_only(path: &Path) -> Result<(), ServeError> {
     log::info!("shielded: {}", firewall.describe());
     last_good::keep(&config);
     Ok(())
+}
+
+/// What to tell somebody who is here by ssh, through a port that is protected from now on.
+#[must_use]
+pub fn session_at_stake(config: &Config) -> Option<String> {
+    let about = std::env::var("SSH_CONNECTION").ok()?;
+    // sshd(8): the client's address and port, the server's address and port.
+    let mut words = about.split_whitespace();
+    let (from, port) = (words.next()?, words.nth(2)?.parse().ok()?);
+    let own = Ports::new(Protocol::Tcp, port, port)?;
+    let service = config.services.iter().find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
+    Some(format!(
+        "you are here by ssh from {from}, through tcp/{port}, which [service.{}] protects: this \
+         session lives on, and the next one needs `open` first; `serve --confirm 60s` takes it all \
+         back if you cannot come in again",
+        service.name
+    ))
 }
 
 /// The files are broken, and yet the ports must not be open: by `server.toml` if only the keys are

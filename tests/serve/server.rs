@@ -246,6 +246,12 @@ impl Server {
         assert!(child.wait().unwrap().success());
     }
 
+    /// It ends by itself, and says that something was wrong.
+    pub fn ends(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+    }
+
     /// kill -9 of both processes.
     pub fn crash(&mut self) {
         let (parent, engine) = self.pids();

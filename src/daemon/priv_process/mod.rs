@@ -13,10 +13,10 @@ use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::Frame;
-use super::sequence;
 use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
+use super::{last_good, sequence};
 use crate::access::{Action, Claim, ClientId, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
@@ -72,6 +72,8 @@ pub(super) struct Priv {
     evicted: Vec<Prefix>,
     bans: bans::Bans,
     door: Option<gate::Door>,
+    /// When all is rolled back unless somebody confirms it.
+    unconfirmed: Option<Mono>,
 }
 
 fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
@@ -118,6 +120,7 @@ impl Priv {
             evicted: Vec::new(),
             bans: bans::Bans::default(),
             door: None,
+            unconfirmed: None,
         })
     }
 
@@ -133,8 +136,9 @@ impl Priv {
         loop {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
             let gate = self.door.as_ref().and_then(gate::Door::again);
-            let due = [self.enforcer.poll_timeout(), self.again, self.reload_at, begins, gate];
-            let next = due.into_iter().flatten().min();
+            let own = [self.again, self.reload_at, self.unconfirmed];
+            let due = [self.enforcer.poll_timeout(), begins, gate].into_iter().chain(own);
+            let next = due.flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
             self.wait().map_err(|e| ServeError::System(format!("poll: {e}")))?;
             if drained(&self.stop) {
@@ -142,6 +146,24 @@ impl Priv {
                 return Ok(());
             }
             self.turn(clock::now())?;
+            if self.unconfirmed.is_some_and(|at| at <= clock::now().mono) {
+                return Err(self.roll_back());
+            }
+        }
+    }
+
+    /// From now on it has to be confirmed within so many seconds.
+    pub(super) fn must_be_confirmed(&mut self, seconds: u32) {
+        self.unconfirmed = Some(clock::now().mono.plus(u64::from(seconds) * 1_000));
+        log::warn!("`opensesame-spa confirm` within {seconds} s, or all is rolled back");
+    }
+
+    /// Nobody has said that he can still come in.
+    fn roll_back(&mut self) -> ServeError {
+        self.farewell(clock::now());
+        match last_good::restore(&self.config) {
+            Ok(done) => ServeError::System(format!("not confirmed in time: {done}")),
+            Err(why) => why,
         }
     }
 

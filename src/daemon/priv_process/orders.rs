@@ -2,9 +2,9 @@
 
 use super::Priv;
 use crate::access::Prefix;
-use crate::daemon::clock;
 use crate::daemon::control::{self, Order};
 use crate::daemon::frame::{ACCEPTED, COUNTERS, Frame};
+use crate::daemon::{clock, last_good};
 use crate::engine::Reject;
 use crate::time::Now;
 use serde_json::json;
@@ -13,6 +13,14 @@ use std::os::unix::net::UnixStream;
 impl Priv {
     pub(super) fn obey(&mut self, stream: UnixStream, order: &Order, now: Now) {
         match order {
+            Order::Confirm => {
+                let waited = self.unconfirmed.take().is_some();
+                if waited {
+                    last_good::keep(&self.config);
+                    log::info!("confirmed: it stays");
+                }
+                control::answer(&stream, &json!({ "confirmed": waited }));
+            }
             Order::Reload => {
                 let answer = match self.reload(now) {
                     Ok(()) => json!({ "clients": self.names.len() }),

@@ -42,7 +42,9 @@ impl Priv {
             })?;
         }
         self.config = config;
-        last_good::keep(&self.config);
+        if self.unconfirmed.is_none() {
+            last_good::keep(&self.config);
+        }
         self.hand_down(key, clients, now);
         Ok(())
     }

@@ -16,6 +16,7 @@ mod serve {
     mod capture;
     mod clients;
     mod confirm;
+    mod doctor;
     mod gate;
     mod heal;
     mod hostile;

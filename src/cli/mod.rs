@@ -5,6 +5,7 @@ mod container;
 mod control;
 #[cfg(target_os = "linux")]
 mod demo;
+mod doctor;
 mod init;
 mod invite;
 mod knock;
@@ -115,6 +116,14 @@ enum Command {
         #[command(flatten)]
         running: control::Running,
     },
+    /// Say what is wrong with this machine's set-up, and the mend for each; nothing is changed
+    Doctor {
+        #[command(flatten)]
+        config: Config,
+        /// Machine output
+        #[arg(long)]
+        json: bool,
+    },
     /// Show it all on this machine, in namespaces of its own
     #[cfg(target_os = "linux")]
     Demo {
@@ -184,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Evict { address, running } => control::evict(address, &running),
         Command::Bans(running) => control::bans(&running),
         Command::Pardon { address, running } => control::pardon(address, &running),
+        Command::Doctor { config, json } => doctor::run(&config.config, json),
         #[cfg(target_os = "linux")]
         Command::Demo { backend } => demo::run(&backend).map_err(|e| e.to_string()),
         Command::Completions { shell } => text::completions(Cli::command(), shell),

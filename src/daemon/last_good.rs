@@ -23,7 +23,7 @@ struct Kept {
 }
 
 /// Beside the state directory.
-fn place(state: &Path) -> PathBuf {
+pub(super) fn place(state: &Path) -> PathBuf {
     let mut name = state.as_os_str().to_os_string();
     name.push(".shield");
     name.into()

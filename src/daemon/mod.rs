@@ -9,6 +9,7 @@ pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod frame;
 pub mod log;
 pub mod site;

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod hours;
 mod policy;
 mod ports;
 
 pub use address::{Prefix, PrefixError, canonical};
+pub use hours::{Hours, HoursError};
 pub use policy::{Access, Denied, OnExpiry, Policy, Refuse, Service};
 pub use ports::{MAX_SERVICES, Ports, PortsError, Protocol, ServiceId, Services, Wanted};
 

@@ -1,9 +1,11 @@
 //! What the administrator allows: services, access entries, and the two questions asked of them.
 
 use super::{
-    Action, Assurance, Claim, ClientId, Grant, Ports, Prefix, Request, ServiceId, Wanted, canonical,
+    Action, Assurance, Claim, ClientId, Grant, Hours, Ports, Prefix, Request, ServiceId, Wanted,
+    canonical,
 };
 use crate::time::{Now, Unix};
+use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
@@ -74,11 +76,14 @@ pub struct Access {
     pub not_after: Option<Unix>,
     /// How many opens the credential is good for.
     pub uses: Option<u32>,
+    /// The only hours in which he may open; empty: always.
+    pub hours: Vec<Hours>,
 }
 
 /// Services and access entries of one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
+    zone: TimeZone,
     services: BTreeMap<ServiceId, Service>,
     clients: HashMap<ClientId, Access>,
     own: Vec<IpAddr>,
@@ -109,6 +114,8 @@ pub enum Denied {
     UsedUp,
     /// This client, or all together, have as many leases as allowed.
     TooMany,
+    /// It is none of the hours in which he may open.
+    Hours,
 }
 
 impl fmt::Display for Denied {
@@ -125,6 +132,7 @@ impl fmt::Display for Denied {
             Denied::Ttl => "the lease would last too long",
             Denied::UsedUp => "the credential is used up",
             Denied::TooMany => "too many leases",
+            Denied::Hours => "not at this hour",
         })
     }
 }
@@ -134,7 +142,26 @@ impl Policy {
     #[must_use]
     pub fn new(services: Vec<Service>, own: Vec<IpAddr>) -> Policy {
         let services = services.into_iter().map(|s| (s.id, s)).collect();
-        Policy { services, clients: HashMap::new(), own: own.into_iter().map(canonical).collect() }
+        let own = own.into_iter().map(canonical).collect();
+        Policy { zone: TimeZone::UTC, services, clients: HashMap::new(), own }
+    }
+
+    /// Where the machine is: hours are those of its wall clock.
+    pub fn set_zone(&mut self, zone: TimeZone) {
+        self.zone = zone;
+    }
+
+    /// Whether this client may open now. It is asked when he comes, and not again of what he has
+    /// been granted.
+    ///
+    /// # Errors
+    /// [`Denied::Hours`].
+    pub fn is_hour(&self, access: &Access, now: Now) -> Result<(), Denied> {
+        let holds = |h: &Hours| h.hold(now.unix, &self.zone);
+        match access.hours.is_empty() || access.hours.iter().any(holds) {
+            true => Ok(()),
+            false => Err(Denied::Hours),
+        }
     }
 
     /// Exchanges all services.
@@ -203,6 +230,9 @@ impl Policy {
         let access = self.clients.get(&client).ok_or(Denied::UnknownClient)?;
         if request.source && !access.source_address {
             return Err(Denied::Source);
+        }
+        if request.action == Action::Open {
+            self.is_hour(access, now)?;
         }
         let source = request.source.then(|| Prefix::host(from));
         let explicit = [request.v4, request.v6];

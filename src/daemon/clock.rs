@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use crate::time::{Mono, Now, Unix};
+use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,12 @@ pub fn now() -> Now {
     let mono = clock_gettime(BOOT).map_or(0, |t| ms(t.tv_sec(), t.tv_nsec()));
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     Now { unix: Unix(unix), mono: Mono(mono) }
+}
+
+/// Where the machine is, as TZ or /etc/localtime say; UTC where neither does.
+#[must_use]
+pub fn zone() -> TimeZone {
+    TimeZone::system()
 }
 
 /// The kernel's random id of this boot.

@@ -74,7 +74,8 @@ impl Enforcer {
         self.claims += 1;
         let judged = match self.claims > MOST {
             true => Err(Denied::TooMany),
-            false => self.judge(claim, now),
+            // What is restored after a restart was granted in its hours.
+            false => self.is_hour(claim, now).and_then(|()| self.judge(claim, now)),
         };
         if let Err(why) = judged
             && self.refusals.pass(now.mono).is_some()
@@ -92,12 +93,20 @@ impl Enforcer {
                 | Denied::Network
                 | Denied::Address
                 | Denied::Ttl
+                | Denied::Hours
                 | Denied::UsedUp => {
                     log::warn!("[priv] refused what [engine] granted: client={name}: {why}");
                 }
             }
         }
         judged.is_ok()
+    }
+
+    fn is_hour(&self, claim: &Claim, now: Now) -> Result<(), Denied> {
+        match self.policy.client(claim.client).filter(|_| claim.action == Action::Open) {
+            Some(access) => self.policy.is_hour(access, now),
+            None => Ok(()),
+        }
     }
 
     fn judge(&mut self, claim: &Claim, now: Now) -> Result<(), Denied> {

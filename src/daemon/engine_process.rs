@@ -137,6 +137,8 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         Journal::open(Directory::new(directory)).map_err(|e| e.to_string())?;
     let boot = clock::boot_id().map_err(|e| format!("no boot id: {e}"))?;
     let server = begin.server;
+    let mut policy = Policy::new(incoming.services, incoming.own);
+    policy.set_zone(clock::zone());
     let talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
     let setup = Setup {
         server,
@@ -145,7 +147,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
         knocks: std::mem::take(&mut incoming.knocks),
         salt: crate::crypto::random().map_err(|e| e.to_string())?,
-        policy: Policy::new(incoming.services, incoming.own),
+        policy,
         rules: incoming.rules,
         window: begin.window,
         boot,

@@ -12,10 +12,12 @@ use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
 use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
-    Capturing, MOST_CAPTURED, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
+    Capturing, MOST_CAPTURED, MOST_HOURS, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
 };
 use super::site::Site;
-use crate::access::{Access, Claim, ClientId, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId};
+use crate::access::{
+    Access, Claim, ClientId, Hours, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
+};
 use crate::crypto::{ClientKey, DoorKey, ServerId};
 use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
 use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
@@ -271,6 +273,11 @@ fn access<'a>(w: &'a mut Writer, a: &Access) -> &'a mut Writer {
     for net in a.sources.iter().take(MOST_SOURCES) {
         w.prefix(net);
     }
+    w.put(&[a.hours.len().min(MOST_HOURS) as u8]);
+    for hours in a.hours.iter().take(MOST_HOURS) {
+        let (days, from, to) = hours.parts();
+        w.put(&[days]).put(&from.to_be_bytes()).put(&to.to_be_bytes());
+    }
     w
 }
 
@@ -362,6 +369,9 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
     let services = (0..count).map(|_| r.take().map(ServiceId)).collect::<Option<_>>()?;
     let count = r.byte()?;
     let sources = (0..count).map(|_| r.prefix()).collect::<Option<_>>()?;
+    let count = r.byte()?;
+    let mut hours = || Hours::new(r.byte()?, r.u16()?, r.u16()?);
+    let hours = (0..count).map(|_| hours()).collect::<Option<_>>()?;
     Some(Access {
         client,
         name,
@@ -376,5 +386,6 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
         max_prefix_v6,
         not_after: ends.then_some(not_after),
         uses: metered.then_some(uses),
+        hours,
     })
 }

@@ -217,7 +217,7 @@ pub(super) fn spawn(role: &str) -> io::Result<Partner> {
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null());
-    for name in ["OPENSESAME_LOG", "JOURNAL_STREAM"] {
+    for name in ["OPENSESAME_LOG", "JOURNAL_STREAM", "TZ"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

@@ -117,6 +117,7 @@ impl From<Denied> for Reject {
             | Denied::Address
             | Denied::Ttl
             | Denied::UsedUp
+            | Denied::Hours
             | Denied::TooMany => Reject::NotPermitted(why),
         }
     }

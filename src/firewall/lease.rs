@@ -216,6 +216,7 @@ mod tests {
             max_prefix_v6: 128,
             not_after: None,
             uses: None,
+            hours: Vec::new(),
         });
         let claim = Claim {
             client,

@@ -80,6 +80,7 @@ pub fn access(n: u8) -> Access {
         max_prefix_v6: 128,
         not_after: None,
         uses: None,
+        hours: Vec::new(),
     }
 }
 

@@ -91,3 +91,52 @@ fn a_clock_that_is_wrong_is_named_with_its_seconds() {
     assert_eq!(server.leases().len(), 0);
     server.open("alice", &["--wait=20s"]);
 }
+
+/// Five hours ahead of UTC, without summer time (POSIX TZ has the sign the other way round).
+const ZONE: &str = "XXX-5";
+
+/// A span of the zone's day that begins so many minutes from now.
+fn span(begins: i64, minutes: i64) -> String {
+    let now = (wall().0 / 60_000) as i64 + 5 * 60;
+    let at = |minute: i64| {
+        let minute = minute.rem_euclid(24 * 60);
+        format!("{:02}:{:02}", minute / 60, minute % 60)
+    };
+    format!("hours = [\"{}-{}\"]", at(now + begins), at(now + begins + minutes))
+}
+
+#[test]
+fn who_comes_outside_his_hours_is_refused_and_keeps_what_he_has() {
+    let Some(mut server) = Server::new("nftables") else { return };
+    server.listen(22);
+    let mut command = server.command();
+    command.env("TZ", ZONE);
+    server.start_as(command);
+    let file = server.read("s/clients/alice.toml");
+    let hours = |line: &str| {
+        server.write("s/clients/alice.toml", &format!("{file}{line}\n"));
+        server.order(&["reload"]);
+    };
+    hours(&span(60, 120));
+    assert_eq!(server.tries(CLIENT), Tried::Silence);
+    server.open("alice", &[]);
+    server.says("not permitted: not at this hour");
+    assert_eq!(server.tries(CLIENT), Tried::Silence);
+    // Five hours earlier the same words would be right.
+    hours(&span(-5 * 60 - 30, 60));
+    server.open("alice", &[]);
+    eventually("refused", || server.refused("not-permitted") == 2);
+    hours(&span(-30, 60));
+    server.open("alice", &[]);
+    server.becomes_open(CLIENT);
+    // A lease that he has is his, over a restart too; and closing is always possible.
+    hours(&span(60, 120));
+    server.crash();
+    let mut command = server.command();
+    command.env("TZ", ZONE);
+    server.start_as(command);
+    server.knows_leases(1);
+    assert_eq!(server.tries(CLIENT), Tried::Open);
+    server.at(CLIENT, &["close", "--key", "alice.toml"]);
+    server.becomes_shut(CLIENT);
+}

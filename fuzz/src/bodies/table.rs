@@ -83,6 +83,7 @@ pub fn setup() -> Setup {
             max_prefix_v6: 64,
             not_after: rules.ends.map(Unix),
             uses: rules.uses.map(|n| n as u32),
+            hours: Vec::new(),
         };
         Client::new(access, KEYS.profile.server, &key(n))
     };

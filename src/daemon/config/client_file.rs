@@ -1,10 +1,10 @@
 //! One client's file on the server: its keys, and where it differs from the policy's defaults.
 
 use super::ConfigError;
-use super::model::{MOST_SERVICES, MOST_SOURCES, PolicyDefaults, is_name};
+use super::model::{MOST_HOURS, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, is_name};
 use super::secret::{SecretFile, Text};
 use super::value::{duration, moment, shown};
-use crate::access::{Access, Assurance, ClientId, Prefix, ServiceId};
+use crate::access::{Access, Assurance, ClientId, Hours, Prefix, ServiceId};
 use crate::crypto::{ClientKey, SecretText, hex, is_published, service_name};
 use crate::time::{Seconds, Unix};
 use serde::Deserialize;
@@ -27,6 +27,7 @@ struct Raw {
     max_prefix_v6: Option<Spanned<u8>>,
     expires: Option<Spanned<String>>,
     uses: Option<u32>,
+    hours: Option<Spanned<Vec<String>>>,
 }
 
 /// Where a client differs from the policy's defaults.
@@ -52,6 +53,8 @@ pub struct Overrides {
     pub expires: Option<Unix>,
     /// Good for so many opens.
     pub uses: Option<u32>,
+    /// The only hours in which he may open.
+    pub hours: Vec<Hours>,
 }
 
 /// A client's file, read or to be written.
@@ -127,6 +130,12 @@ impl ClientFile {
                 .filter(|n| n.len() <= MOST_SOURCES)
                 .ok_or_else(|| at(list.span(), "sources: at most 8, as \"192.0.2.0/24\""))
         });
+        let hours = raw.hours.map(|list| {
+            let spans: Option<Vec<Hours>> = list.get_ref().iter().map(|t| t.parse().ok()).collect();
+            spans.filter(|s| (1..=MOST_HOURS).contains(&s.len())).ok_or_else(|| {
+                at(list.span(), "hours: one to 8, as \"mon-fri 08:00-18:00\" or \"22:00-02:00\"")
+            })
+        });
         let names = |list: &Vec<String>| {
             (1..=MOST_SERVICES).contains(&list.len()) && list.iter().all(|s| is_name(s))
         };
@@ -146,6 +155,7 @@ impl ClientFile {
                 .map_err(|span| at(span, "max-prefix-v6: 32 to 128 is possible"))?,
             expires: expires.transpose()?,
             uses: raw.uses,
+            hours: hours.transpose()?.unwrap_or_default(),
         };
         Ok(ClientFile { name: name.into(), id: ClientId(id), key, overrides })
     }
@@ -189,6 +199,7 @@ impl ClientFile {
             max_prefix_v6: o.max_prefix_v6.unwrap_or(defaults.max_prefix_v6),
             not_after: o.expires,
             uses: o.uses,
+            hours: o.hours.clone(),
         };
         match access.ttl <= access.max_ttl {
             true => Ok(access),
@@ -215,6 +226,10 @@ impl ClientFile {
         if !o.sources.is_empty() {
             let texts: Vec<String> = o.sources.iter().map(Prefix::to_string).collect();
             out.push_str(&format!("sources = [{}]\n", list(&texts)));
+        }
+        if !o.hours.is_empty() {
+            let texts: Vec<String> = o.hours.iter().map(Hours::to_string).collect();
+            out.push_str(&format!("hours = [{}]\n", list(&texts)));
         }
         let seconds = |s: u32| format!("\"{}\"", Seconds(u64::from(s)));
         let lines = [

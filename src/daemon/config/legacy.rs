@@ -142,6 +142,7 @@ pub(super) fn entry(
         max_prefix_v6: 128,
         not_after: None,
         uses: None,
+        hours: Vec::new(),
     };
     (service, access)
 }

@@ -14,6 +14,8 @@ pub(super) const MOST_ALL: usize = 256;
 pub const MOST_SERVICES: usize = 24;
 /// See [`MOST_SERVICES`].
 pub const MOST_SOURCES: usize = 8;
+/// The most spans of hours of one client.
+pub const MOST_HOURS: usize = 8;
 /// The longest name of a client or a service: bytes.
 pub const LONGEST_NAME: usize = 64;
 

@@ -94,7 +94,8 @@ impl Priv {
         user: Option<(u32, u32)>,
     ) -> Result<Priv, ServeError> {
         let system = |e: io::Error| ServeError::System(e.to_string());
-        let policy = Policy::new(config.services.clone(), own_addresses());
+        let mut policy = Policy::new(config.services.clone(), own_addresses());
+        policy.set_zone(clock::zone());
         Ok(Priv {
             watch: Watch::new(&config.clients_dir()),
             config,

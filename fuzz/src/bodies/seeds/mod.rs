@@ -148,6 +148,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         max_prefix_v6: 128,
         not_after: Some(Unix(1_800_000_000_000)),
         uses: Some(1),
+        hours: vec!["mon-fri 08:00-18:00".parse().expect("hours")],
     };
     let service = Service {
         id: ServiceId([1; 4]),

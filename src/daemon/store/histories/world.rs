@@ -93,6 +93,7 @@ pub(super) fn setup(boot: u8) -> Setup {
         max_prefix_v6: 128,
         not_after: None,
         uses: None,
+        hours: Vec::new(),
     };
     Setup {
         plain: None,

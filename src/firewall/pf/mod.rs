@@ -94,9 +94,14 @@ impl Pf {
         for ports in before.difference(&self.tables) {
             self.pfctl.remove_table(&tables::name(ports))?;
         }
-        let contents = tables::contents(self.openings.keys());
-        for ports in self.tables.difference(&before) {
-            let addresses = contents.get(ports).cloned().unwrap_or_default();
+        self.fill(self.tables.difference(&before))
+    }
+
+    /// Makes these tables hold what is open now.
+    fn fill<'a>(&self, some: impl Iterator<Item = &'a Ports>) -> Result<(), Error> {
+        let mut contents = tables::contents(self.openings.keys());
+        for ports in some {
+            let addresses = contents.remove(ports).unwrap_or_default();
             self.pfctl.replace(&tables::name(ports), &addresses)?;
         }
         Ok(())
@@ -119,14 +124,15 @@ impl Pf {
 
     /// That pf is enabled and evaluates our rules; where enabling is counted it is done here.
     fn stand(&mut self) -> Result<(), Error> {
-        let enabled = self.pfctl.is_enabled()?;
+        let mut enabled = self.pfctl.is_enabled()?;
         if self.system == System::MacOs && !(enabled && token::is_held()) {
             if !enabled {
-                log::warn!("pf was off and is enabled: sessions on protected ports begin anew");
+                log::warn!("pf was off and is enabled: sessions through protected ports are cut");
             }
             token::keep(&self.pfctl.enable()?);
+            enabled = self.pfctl.is_enabled()?;
         }
-        if !enabled && !(self.system == System::MacOs && self.pfctl.is_enabled()?) {
+        if !enabled {
             return Err(Error::Refused(self.system.mend_disabled().to_string()));
         }
         let reference = text::reference(&self.pfctl.main_rules()?);
@@ -136,6 +142,19 @@ impl Pf {
         }
         self.tell(reference);
         Ok(())
+    }
+
+    fn in_force(&mut self) -> Result<bool, Error> {
+        let Some(loaded) = &self.loaded else { return Ok(false) };
+        if *loaded != self.pfctl.rules()? || !self.pfctl.is_enabled()? {
+            return Ok(false);
+        }
+        let reference = text::reference(&self.pfctl.main_rules()?);
+        let there = reference != Reference::Missing;
+        if there {
+            self.tell(reference);
+        }
+        Ok(there)
     }
 
     /// Says once what the administrator's own rules take from the shield.
@@ -186,18 +205,17 @@ impl Pf {
         Ok(())
     }
 
-    /// Everything, in an order in which nobody passes who should not: rules first, whose blocks are
-    /// as wide as before or wider, then tables, then whether it counts.
+    /// Everything, in an order in which nobody passes who should not: first the rules, then what
+    /// their tables hold, then whether it counts.
     fn renew(&mut self) -> Result<String, Error> {
-        // An earlier run's, which may hold what has ended since.
-        self.tables.extend(self.pfctl.tables()?);
         let wanted = self.wanted();
-        self.load(wanted)?;
-        let contents = tables::contents(self.openings.keys());
-        for ports in &self.tables {
-            let addresses = contents.get(ports).cloned().unwrap_or_default();
-            self.pfctl.replace(&tables::name(ports), &addresses)?;
+        self.pfctl.load(&text::rules(&self.shield.protected, &wanted))?;
+        self.tables = wanted;
+        // An earlier run's may hold what has ended since.
+        for ports in self.pfctl.tables()?.iter().filter(|p| !self.tables.contains(p)) {
+            self.pfctl.remove_table(&tables::name(ports))?;
         }
+        self.fill(self.tables.iter())?;
         self.pfctl.replace(BANNED, &self.bars.keys().copied().collect())?;
         let rules = self.read_back()?;
         self.stand()?;
@@ -230,21 +248,18 @@ impl Firewall for Pf {
     fn open(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
         self.step(|pf| {
             pf.forget(now)?;
-            let mut fresh = Vec::new();
-            for Opening { element, until } in openings.iter().filter(|o| o.until > now.mono) {
-                if pf.openings.insert(*element, *until).is_none() {
-                    fresh.push(*element);
-                }
-            }
-            // Tables that are new are filled as their rules are loaded.
+            let live = openings.iter().filter(|o| o.until > now.mono);
+            pf.openings.extend(live.clone().map(|o| (o.element, o.until)));
             let there = pf.tables.clone();
-            if fresh.iter().any(|e| !there.contains(&e.to)) {
+            if live.clone().any(|o| !there.contains(&o.element.to)) {
                 let wanted = pf.wanted();
                 if wanted != there {
                     pf.load(wanted)?;
                 }
             }
-            for (ports, addresses) in tables::contents(fresh.iter()) {
+            // Tables that are new have been filled with their rules. What is in one already is
+            // told again: somebody else may have taken it out.
+            for (ports, addresses) in tables::contents(live.map(|o| &o.element)) {
                 if there.contains(&ports) {
                     pf.pfctl.change(Change::Add, &tables::name(&ports), &addresses)?;
                 }
@@ -285,23 +300,21 @@ impl Firewall for Pf {
     /// Whether what this value has loaded is in force. What an earlier run has left is not: nobody
     /// ends its leases.
     fn is_up(&mut self) -> Result<bool, Error> {
-        let Some(loaded) = &self.loaded else { return Ok(false) };
-        if *loaded != self.pfctl.rules()? || !self.pfctl.is_enabled()? {
-            return Ok(false);
+        match self.in_force() {
+            // A pfctl that cannot show our rules has none to show.
+            Err(Error::Refused(why)) => {
+                log::warn!("pf: {why}");
+                Ok(false)
+            }
+            answer => answer,
         }
-        let reference = text::reference(&self.pfctl.main_rules()?);
-        let there = reference != Reference::Missing;
-        if there {
-            self.tell(reference);
-        }
-        Ok(there)
     }
 
     fn uninstall(&mut self) -> Result<(), Error> {
         self.loaded = None;
-        self.tables.extend(self.pfctl.tables()?);
+        self.tables.clear();
         self.pfctl.flush_rules()?;
-        for ports in std::mem::take(&mut self.tables) {
+        for ports in self.pfctl.tables()? {
             self.pfctl.remove_table(&tables::name(&ports))?;
         }
         self.pfctl.remove_table(BANNED)?;

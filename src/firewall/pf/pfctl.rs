@@ -136,7 +136,10 @@ impl Pfctl {
 
     /// Takes a table away; one that is not there is no error.
     pub(super) fn remove_table(&self, table: &str) -> Result<(), Error> {
-        self.in_anchor(&["-t", table, "-T", "kill"], "").map(drop)
+        match self.in_anchor(&["-t", table, "-T", "kill"], "") {
+            Err(Error::Refused(why)) if why.contains("does not exist") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Kills all states of a source; how many.

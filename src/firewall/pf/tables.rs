@@ -25,9 +25,11 @@ pub(super) fn name(ports: &Ports) -> String {
 /// The ports that a table of this name is for, if it is a name of ours.
 pub(super) fn ports(table: &str) -> Option<Ports> {
     let mut parts = table.split('_');
-    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter();
-    let said = parts.next()?;
-    let protocol = protocol.filter(|p| p.to_string() == said).next_back()?;
+    let protocol = match parts.next()? {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return None,
+    };
     let first = parts.next()?.parse().ok()?;
     let last = parts.next().map_or(Some(first), |t| t.parse().ok())?;
     let ports = Ports::new(protocol, first, last)?;

@@ -131,7 +131,7 @@ fn the_library_shows_the_same_table() {
 #[test]
 fn backends_and_proofs_do_not_know_each_other() {
     for (parent, children) in [
-        ("firewall", vec!["nftables", "iptables", "dry_run", "lease", "boxes"]),
+        ("firewall", vec!["nftables", "iptables", "pf", "dry_run", "lease", "boxes"]),
         ("engine/auth", vec!["spa"]),
     ] {
         let base = root().join("src").join(parent);

@@ -4,7 +4,7 @@ use super::print;
 use crate::access::{Ports, Protocol};
 use crate::client::Target;
 use crate::crypto::random;
-use crate::daemon::config::{Config, ServerKey, write_new};
+use crate::daemon::config::{CONTROL, Config, ServerKey, write_new};
 use crate::daemon::session_at_stake;
 use clap::{Args, ValueHint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -104,6 +104,13 @@ impl Init {
              note: from the first `serve` on the protected ports are shut to everybody without a lease\n",
             clients.display(),
         ))?;
+        if self.backend == "pf" {
+            print(
+                "note: pf evaluates our rules where /etc/pf.conf says `anchor \"opensesame\"`: a line of \
+                 its own, before the first rule that says `pass` or `block`; `serve` refuses to start \
+                 without it\n",
+            )?;
+        }
         match session_at_stake(&sound) {
             Some(warning) => print(&format!("note: {warning}\n")),
             None => Ok(()),
@@ -112,7 +119,7 @@ impl Init {
 
     fn text(&self, dir: &Path, listen: SocketAddr, public: Option<&Target>) -> String {
         let (state, control) = match dir == Path::new(DIR) {
-            true => ("/var/lib/opensesame-spa".into(), "/run/opensesame-spa/control.sock".into()),
+            true => ("/var/lib/opensesame-spa".into(), CONTROL.into()),
             false => (dir.join("state"), dir.join("control.sock")),
         };
         let public = match public {

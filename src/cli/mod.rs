@@ -1,6 +1,7 @@
 //! What people type: definitions here, each subcommand a few lines in a file of its own.
 
 mod clients;
+#[cfg(target_os = "linux")]
 mod container;
 mod control;
 #[cfg(target_os = "linux")]
@@ -15,6 +16,7 @@ mod text;
 
 use crate::daemon;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+#[cfg(target_os = "linux")]
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -150,9 +152,11 @@ enum Command {
         argv: Vec<OsString>,
     },
     /// A service behind shut ports and the server, as the first process of a container
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Container(container::Container),
     /// The service of the container
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     ContainerService { port: u16 },
     /// The process that holds sockets and keys
@@ -200,7 +204,9 @@ pub fn main() -> ExitCode {
         Command::Man { dir } => text::man(Cli::command(), &dir),
         #[cfg(target_os = "linux")]
         Command::DemoHost { name, argv } => demo::host(&name, &argv).map_err(|e| e.to_string()),
+        #[cfg(target_os = "linux")]
         Command::Container(container) => container.run(),
+        #[cfg(target_os = "linux")]
         Command::ContainerService { port } => container::service(port),
         Command::EngineProcess => return daemon::run_engine(),
         Command::GateProcess => return daemon::run_gate(),

@@ -7,7 +7,7 @@ use super::frame::Frame;
 use super::site::Site as Told;
 use crate::engine::suspicion::{Pin, Verdict};
 use crate::gate::{Answer, Asked, Gate, Limits, QUESTIONS, Question, Site, serve};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
 /// Descriptors that are not connections.
-const OTHERS: u64 = 128;
+const OTHERS: rlim_t = 128;
 
 /// Runs as `[gate]`, with one end of the socket pair as stdin, until `[priv]` is gone.
 #[must_use]
@@ -89,7 +89,7 @@ fn start(mut channel: Channel) -> Result<(), String> {
 fn room() -> usize {
     let most = Limits::default().connections;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
-    let wanted = hard.min(most as u64 + OTHERS).max(soft);
+    let wanted = hard.min(most as rlim_t + OTHERS).max(soft);
     let have = match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => wanted,
         Err(_) => soft,

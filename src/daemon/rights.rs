@@ -1,6 +1,6 @@
 //! Giving up every right, for good.
 
-use nix::unistd::{Gid, Uid, geteuid, setgroups};
+use nix::unistd::{Gid, Uid, geteuid};
 
 /// Becomes that user and group without a way back; or, where the user is shared, drops every
 /// capability and says so.
@@ -20,14 +20,16 @@ pub(super) fn drop_all(user: Option<(u32, u32)>) -> Result<(), String> {
 
 #[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "openbsd"))]
 fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
-    setgroups(&[])?;
+    nix::unistd::setgroups(&[])?;
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "openbsd")))]
 fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
-    // macOS has no setgroups in this interface; setgid and setuid by root set all three ids.
+    #[cfg(target_os = "macos")]
+    crate::sys::leave_groups().map_err(|_| nix::errno::Errno::last())?;
+    // By root these set all three ids.
     nix::unistd::setgid(gid)?;
     nix::unistd::setuid(uid)
 }

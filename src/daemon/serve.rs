@@ -135,9 +135,14 @@ pub fn session_at_stake(config: &Config) -> Option<String> {
     let (from, port) = (words.next()?, words.nth(2)?.parse().ok()?);
     let own = Ports::new(Protocol::Tcp, port, port)?;
     let service = config.services.iter().find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
+    // What no rule with `keep state` let in has no state, and is judged anew with each packet.
+    let fate = match config.backend {
+        Backend::Pf => "lives on only if it is in `pfctl -s states`",
+        Backend::Nftables | Backend::Iptables | Backend::DryRun => "lives on",
+    };
     Some(format!(
         "you are here by ssh from {from}, through tcp/{port}, which [service.{}] protects: this \
-         session lives on, and the next one needs `open` first; `serve --confirm 60s` takes it all \
+         session {fate}, and the next one needs `open` first; `serve --confirm 60s` takes it all \
          back if you cannot come in again",
         service.name
     ))

@@ -76,10 +76,24 @@ pub(super) fn backend(
         Backend::Nftables | Backend::Iptables => {
             Err(firewall::Error::Missing(format!("{kind} is Linux's: choose another backend")))
         }
-        Backend::Pf => {
-            Err(firewall::Error::Missing("the pf backend: this version has none".into()))
-        }
+        #[cfg(target_os = "linux")]
+        Backend::Pf => Err(firewall::Error::Missing(
+            "pf, which Linux does not have: choose nftables or iptables".into(),
+        )),
+        #[cfg(not(target_os = "linux"))]
+        Backend::Pf => Ok(Box::new(firewall::Pf::new(shield, pf_of())?)),
         Backend::DryRun => Ok(Box::new(DryRun::new(shield))),
+    }
+}
+
+/// Whose pf it is.
+#[cfg(not(target_os = "linux"))]
+fn pf_of() -> firewall::pf::System {
+    use firewall::pf::System;
+    match () {
+        () if cfg!(target_os = "macos") => System::MacOs,
+        () if cfg!(target_os = "openbsd") => System::OpenBsd,
+        () => System::FreeBsd,
     }
 }
 

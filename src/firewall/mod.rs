@@ -11,6 +11,8 @@ pub mod iptables;
 mod lease;
 #[cfg(target_os = "linux")]
 mod nftables;
+pub mod pf;
+mod program;
 
 pub use boxes::{Rectangle, disjoint};
 pub use dry_run::DryRun;
@@ -19,9 +21,11 @@ pub use iptables::Iptables;
 pub use lease::{Change, Lease, LeaseTable};
 #[cfg(target_os = "linux")]
 pub use nftables::Nftables;
+pub use pf::Pf;
 
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
+use program::Program;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 

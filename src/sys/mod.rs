@@ -1,11 +1,15 @@
 //! System calls that no safe interface covers: the only room with `unsafe`.
 
 mod clock;
+#[cfg(target_os = "macos")]
+mod groups;
 #[cfg(target_os = "linux")]
 mod packet;
 mod rights;
 
 pub use clock::clock_is_set;
+#[cfg(target_os = "macos")]
+pub use groups::leave_groups;
 #[cfg(target_os = "linux")]
 pub use packet::{bind_packet, lock_filter};
 pub use rights::{receive, send};

@@ -17,7 +17,11 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<us
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    #[cfg(not(target_os = "macos"))]
     let flags = MsgFlags::MSG_NOSIGNAL;
+    // No such flag there; a Rust program ignores SIGPIPE from its start.
+    #[cfg(target_os = "macos")]
+    let flags = MsgFlags::empty();
     Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None)?)
 }
 

@@ -18,8 +18,8 @@ pub use gate::{Block, Gate};
 pub use knock::MOST_STEPS;
 pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
-    Backend, LONGEST_NAME, MOST_HOURS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES, PolicyDefaults,
-    Server, is_name,
+    Backend, CONTROL, LONGEST_NAME, MOST_HOURS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
+    PolicyDefaults, Server, is_name,
 };
 pub use secret::{SecretFile, write_new};
 pub use sequence::timed;

@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
+/// Where the control socket is, unless the file says otherwise; /run is Linux's.
+pub const CONTROL: &str = match cfg!(target_os = "linux") {
+    true => "/run/opensesame-spa/control.sock",
+    false => "/var/run/opensesame-spa/control.sock",
+};
+
 /// The most port ranges of one service, and the most services of all.
 pub const MOST_RANGES: usize = 32;
 /// See [`MOST_RANGES`].

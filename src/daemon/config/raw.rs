@@ -1,6 +1,6 @@
 //! `server.toml` as serde reads it: names, types and defaults, nothing checked across fields.
 
-use super::model::Backend;
+use super::model::{Backend, CONTROL};
 use super::value::duration;
 use crate::access::{Ports, Protocol};
 use crate::engine::Step;
@@ -73,7 +73,7 @@ impl Default for RawServer {
     fn default() -> RawServer {
         RawServer {
             state_dir: unsaid("/var/lib/opensesame-spa".into()),
-            control: unsaid("/run/opensesame-spa/control.sock".into()),
+            control: unsaid(CONTROL.into()),
             user: "_opensesame".into(),
             public: None,
             allow_test_keys: false,

@@ -14,11 +14,11 @@ mod sessions;
 mod sets;
 mod tools;
 
-use super::{Bar, Element, Error, Firewall, Opening, Shield};
+use super::{Bar, Element, Error, Firewall, Opening, Program, Shield};
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use family::Family;
-use program::{Program, WAIT};
+use program::WAIT;
 use rules::{MANGLE, Mode, RAW, Table};
 use sets::is_ours;
 use std::collections::BTreeMap;

@@ -10,27 +10,27 @@ use std::os::unix::net::UnixStream;
 
 /// Word of the end of children, for a process that inherits those of others.
 #[derive(Debug)]
-pub(super) struct Orphans {
+pub(in crate::daemon::priv_process) struct Orphans {
     ended: UnixStream,
 }
 
 impl Orphans {
     /// Listens for them where this is the first process of its namespace.
-    pub(super) fn adopt() -> io::Result<Option<Orphans>> {
+    pub(in crate::daemon::priv_process) fn adopt() -> io::Result<Option<Orphans>> {
         if getpid() != Pid::from_raw(1) {
             return Ok(None);
         }
-        Ok(Some(Orphans { ended: super::signals(&[SIGCHLD])? }))
+        Ok(Some(Orphans { ended: super::super::signals(&[SIGCHLD])? }))
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::daemon::priv_process) fn as_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
     }
 
     /// Buries all that have ended but those that are `waited` for elsewhere; called again when
     /// these have been.
-    pub(super) fn bury(&self, waited: &[u32]) {
-        super::drained(&self.ended);
+    pub(in crate::daemon::priv_process) fn bury(&self, waited: &[u32]) {
+        super::super::drained(&self.ended);
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
             let pid = match waitid(Id::All, look) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// A watch on one directory.
-pub(super) struct Watch {
+pub(in crate::daemon) struct Watch {
     inotify: Inotify,
     /// The directory is gone: another one of its name has to be watched anew.
     over: bool,
@@ -14,7 +14,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Watches a directory; nothing where that is not possible, and the log says so: `reload` and
     /// SIGHUP do the same.
-    pub(super) fn new(dir: &Path) -> Option<Watch> {
+    pub(in crate::daemon) fn new(dir: &Path) -> Option<Watch> {
         let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
@@ -27,12 +27,12 @@ impl Watch {
         watch.inspect_err(|e| log::warn!("no watch on {}: {e}", dir.display())).ok()
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::daemon) fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 
     /// Whether a client's file may have changed.
-    pub(super) fn drain(&mut self) -> bool {
+    pub(in crate::daemon) fn drain(&mut self) -> bool {
         let mut any = false;
         while let Ok(events) = self.inotify.read_events() {
             self.over |= events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_IGNORED));
@@ -46,7 +46,7 @@ impl Watch {
     }
 
     /// Whether nothing will be noticed any more.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::daemon) fn is_over(&self) -> bool {
         self.over
     }
 }

@@ -8,23 +8,23 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// A descriptor that becomes readable at a moment.
-pub(super) struct Timer {
+pub(in crate::daemon) struct Timer {
     fd: TimerFd,
     set: Option<Mono>,
 }
 
 impl Timer {
-    pub(super) fn new() -> io::Result<Timer> {
+    pub(in crate::daemon) fn new() -> io::Result<Timer> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         Ok(Timer { fd: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?, set: None })
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::daemon) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// Fires at `at`, or not at all; setting the same again costs nothing.
-    pub(super) fn set(&mut self, at: Option<Mono>) -> io::Result<()> {
+    pub(in crate::daemon) fn set(&mut self, at: Option<Mono>) -> io::Result<()> {
         if self.set == at {
             return Ok(());
         }
@@ -42,7 +42,7 @@ impl Timer {
     }
 
     /// Takes note that it has fired.
-    pub(super) fn fired(&mut self) {
+    pub(in crate::daemon) fn fired(&mut self) {
         self.set = None;
         // Reading says how often it fired, which does not matter; it would block otherwise.
         let mut count = [0; 8];

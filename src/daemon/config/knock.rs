@@ -4,7 +4,7 @@ use super::ConfigError;
 use super::legacy::{How, LONGEST_TTL, Legacy, check_require, entry};
 use super::model::{MOST_RANGES, is_name};
 use super::raw::{RawKnock, RawKnocks, RawStep};
-use super::sequence as files;
+use super::sequence::{self as files, LEAST_STEPS, MOST_STEPS, REPEATS, repeats};
 use crate::access::{Assurance, Ports, Protocol, Service};
 use crate::crypto::{KnockKey, equal};
 use crate::engine::{Knock, Sequence, Step};
@@ -14,10 +14,6 @@ use toml::Spanned;
 
 /// The most entries.
 const MOST: usize = 8;
-/// The shortest sequence: steps.
-pub(super) const LEAST_STEPS: usize = 3;
-/// The longest sequence: steps.
-pub const MOST_STEPS: usize = 8;
 /// The sequence where none is said.
 const DEFAULT: [u16; 3] = [1560, 6580, 8153];
 /// The longest time between two steps, and for all of them: seconds.
@@ -163,15 +159,6 @@ fn sequence(dir: &Path, raw: &RawKnock) -> Result<Sequence, Wrong> {
         }
         (None, None) => fixed(raw),
     }
-}
-
-/// What is wrong with a step that stands twice in a row: one that is merely sent again, as every SYN
-/// is that nobody answers, would count as both.
-pub(super) const REPEATS: &str = "a port that comes twice in a row would be knocked by a retry";
-
-pub(super) fn repeats(steps: impl Iterator<Item = Step>) -> bool {
-    let steps: Vec<Step> = steps.collect();
-    steps.windows(2).any(|two| two[0] == two[1])
 }
 
 fn fixed(raw: &RawKnock) -> Result<Sequence, Wrong> {

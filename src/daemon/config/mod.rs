@@ -15,14 +15,13 @@ mod value;
 pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
 pub use gate::{Block, Gate};
-pub use knock::MOST_STEPS;
 pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, CONTROL, LONGEST_NAME, MOST_HOURS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
     PolicyDefaults, Server, is_name,
 };
 pub use secret::{SecretFile, write_new};
-pub use sequence::timed;
+pub use sequence::{MOST_STEPS, timed};
 pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
 pub use value::{duration, moment, shown};
 

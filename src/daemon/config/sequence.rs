@@ -1,7 +1,7 @@
-//! The files that `[[knock]]` names: one-time sequences, and the secret of timed ones.
+//! What a knock sequence can be, and the files that `[[knock]]` names: one-time sequences, and the
+//! secret of timed ones.
 
 use super::ConfigError;
-use super::knock::{LEAST_STEPS, MOST_STEPS, REPEATS, repeats};
 use super::raw::RawStep;
 use super::secret::{SecretFile, Text};
 use crate::crypto::{KnockKey, is_published};
@@ -11,8 +11,21 @@ use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
 
+/// The shortest sequence: steps.
+pub(super) const LEAST_STEPS: usize = 3;
+/// The longest sequence: steps.
+pub const MOST_STEPS: usize = 8;
 /// The most one-time sequences of one file.
 const MOST_LINES: usize = 256;
+
+/// What is wrong with a step that stands twice in a row: one that is merely sent again, as every SYN
+/// is that nobody answers, would count as both.
+pub(super) const REPEATS: &str = "a port that comes twice in a row would be knocked by a retry";
+
+pub(super) fn repeats(steps: impl Iterator<Item = Step>) -> bool {
+    let steps: Vec<Step> = steps.collect();
+    steps.windows(2).any(|two| two[0] == two[1])
+}
 
 /// One-time sequences: one in a line, ports with spaces or commas between them; what begins with
 /// `#` is skipped. Nobody else may be able to read the file.

@@ -1,6 +1,7 @@
 //! Where the fuzzer begins: one sound input of each kind, and inputs that are wrong in one way.
 //! `cargo run --example seeds` in `fuzz/` writes them to `fuzz/seeds/`.
 
+mod doors;
 mod files;
 mod games;
 
@@ -163,6 +164,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let close = Claim { action: Action::Close, replace: true, ..claim() };
     let ports = vec!["udp/41841".parse().expect("ports"), "tcp/7000-7009".parse().expect("ports")];
     let capture = Capturing { interface: Some("eth0".into()), mode: Mode::Spa, ports };
+    let doors = doors::frames(&access);
     let list = [
         ("begin", Frame::Begin(begin)),
         ("door", Frame::Door(DoorKey::new(*p.door.bytes()))),
@@ -183,7 +185,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("counters", Frame::Counters([3; COUNTERS])),
     ];
     let mut seeds: Vec<(&str, Vec<u8>)> =
-        list.iter().map(|(name, f)| (*name, frame::encode(f, 5).to_vec())).collect();
+        list.iter().chain(&doors).map(|(name, f)| (*name, frame::encode(f, 5).to_vec())).collect();
     let mut long = seeds[2].1.clone();
     long[12] = 255;
     seeds.push(("name-too-long", long));

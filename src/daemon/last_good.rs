@@ -68,8 +68,8 @@ pub(super) fn forget(config: &Config) {
 
 /// As it was before this configuration: the shield that was good last, or none. What was done.
 pub(super) fn restore(config: &Config) -> Result<&'static str, ServeError> {
-    let path = place(&config.server.state_dir);
-    let before = SecretFile::read(&path).ok().and_then(|file| read(file.text()));
+    // One that is there and cannot be read is no reason to open the ports.
+    let before = find(&place(&config.server.state_dir))?;
     let mut present = backend(config.backend, &config.shield())?;
     let Some((kind, shield)) = before else {
         present.uninstall()?;
@@ -80,6 +80,16 @@ pub(super) fn restore(config: &Config) -> Result<&'static str, ServeError> {
         present.uninstall()?;
     }
     Ok("the shield is the one that was good before")
+}
+
+/// What is kept there; none where nothing ever was.
+fn find(path: &Path) -> Result<Option<(Backend, Shield)>, ServeError> {
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(_) | Err(_) => {}
+    }
+    let kept = read(SecretFile::read(path)?.text());
+    kept.map(Some).ok_or_else(|| ServeError::System(format!("{} is damaged", path.display())))
 }
 
 /// What is protected, and by which backend.
@@ -94,14 +104,12 @@ fn read(text: &str) -> Option<(Backend, Shield)> {
     Some((kept.backend, Shield { protected, listening: kept.listening }))
 }
 
-/// Puts the last good shield up, because this file cannot be read; what was done.
-pub(super) fn stand_in(path: &Path) -> Result<&'static str, ServeError> {
+/// Puts the last good shield up, because this file cannot be read; what was done, if there ever was
+/// a good one.
+pub(super) fn stand_in(path: &Path) -> Result<Option<&'static str>, ServeError> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let kept = place(&state_of(&text));
-    let file = SecretFile::read(&kept)?;
-    let damaged = || ServeError::System(format!("{} is damaged", kept.display()));
-    let (kind, shield) = read(file.text()).ok_or_else(damaged)?;
-    raise(kind, &shield)
+    let kept = find(&place(&state_of(&text)))?;
+    kept.map(|(kind, shield)| raise(kind, &shield)).transpose()
 }
 
 /// Puts a shield up where there is none; what was done.

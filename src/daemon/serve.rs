@@ -152,13 +152,14 @@ pub fn session_at_stake(config: &Config) -> Option<String> {
 /// wrong, by what was good last if it is that file.
 fn shut(path: &Path, why: ServeError) -> ServeError {
     let done = match Config::load(path) {
-        Ok(config) => last_good::raise(config.backend, &config.shield()),
+        Ok(config) => last_good::raise(config.backend, &config.shield()).map(Some),
         Err(_) => last_good::stand_in(path),
     };
     match done {
-        Ok(done) => ServeError::System(format!("{why}; {done}")),
+        Ok(Some(done)) => ServeError::System(format!("{why}; {done}")),
         // Where there has never been a good one there is nothing to fall back to.
-        Err(_) => why,
+        Ok(None) => why,
+        Err(also) => ServeError::System(format!("{why}; and the ports may be open: {also}")),
     }
 }
 

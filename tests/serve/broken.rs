@@ -86,6 +86,9 @@ fn shut_with_broken_files(backend: &str) {
     server.write("s/server.toml", &good.replace("[service", "[servce"));
     assert!(fails(&server, &[]).contains("the last good shield is up"));
     assert_eq!(server.world.connect(STRANGER, SERVER_OF_STRANGER, 22), Tried::Open);
+    // Not even that can be read: it is said that the ports may be open.
+    server.write("s/state.shield", "nonsense");
+    assert!(fails(&server, &[]).contains("the ports may be open: "));
     // Opened on purpose: nothing comes back.
     server.write("s/server.toml", &good);
     let config = server.path("s/server.toml").display().to_string();

@@ -1,6 +1,7 @@
 //! Nobody locks himself out: what is not confirmed is rolled back.
 
 use super::server::*;
+use crate::netns::Guard;
 
 fn started(server: &mut Server, seconds: &str) {
     let mut command = server.world.command(SERVER, BIN);
@@ -31,6 +32,27 @@ fn rolled_back_and_kept(backend: &str, rules: &[&str]) {
     let after = server.world.run(SERVER, rules);
     assert!(backend == "iptables" || after == before, "{after}");
     assert!(!after.to_lowercase().contains("opensesame"), "{after}");
+    // Nor does it stay when the server ends before anybody has confirmed it,
+    started(&mut server, "60s");
+    assert_eq!(tries(&server, 22), Tried::Silence);
+    server.stop();
+    server.says("rolled back: our rules are gone");
+    assert_eq!(tries(&server, 22), Tried::Open);
+    // or cannot even begin.
+    let port = UDP.to_string();
+    let mut other = server.world.command(SERVER, "nc");
+    let _other = Guard(other.args(["-6", "-u", "-l", &port]).spawn().unwrap());
+    eventually("the port is taken", || {
+        let sockets = server.world.run(SERVER, &["cat", "/proc/net/udp6"]);
+        sockets.contains(&format!(":{UDP:04X} "))
+    });
+    let config = server.path("s/server.toml").display().to_string();
+    let serve = [BIN, "serve", "--confirm", "60s", "--config", &config];
+    let out = server.world.try_run(SERVER, &serve);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(1) && said.contains("cannot listen on"), "{said}");
+    assert_eq!(tries(&server, 22), Tried::Open, "{said}");
+    drop(_other);
     // Confirmed, it stays.
     started(&mut server, "3s");
     assert_eq!(server.order(&["confirm"]), "confirmed: it stays\n");
@@ -47,6 +69,12 @@ fn rolled_back_and_kept(backend: &str, rules: &[&str]) {
     server.ends();
     server.says("the shield is the one that was good before");
     assert_eq!((tries(&server, 22), tries(&server, 23)), (Tried::Silence, Tried::Open));
+    // What was good cannot be read any more: nothing is opened for that.
+    server.write("s/state.shield", "nonsense");
+    started(&mut server, "2s");
+    server.ends();
+    server.says("state.shield is damaged");
+    assert_eq!(tries(&server, 23), Tried::Silence);
 }
 
 #[test]

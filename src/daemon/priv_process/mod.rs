@@ -125,8 +125,16 @@ impl Priv {
         })
     }
 
-    /// Runs until told to stop.
+    /// Runs until told to stop; whatever ends it before it is confirmed rolls everything back.
     pub(super) fn run(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
+        let outcome = self.serve(key, clients);
+        match self.unconfirmed {
+            Some(_) => self.roll_back(outcome),
+            None => outcome,
+        }
+    }
+
+    fn serve(&mut self, key: ServerKey, clients: Clients) -> Result<(), ServeError> {
         if let Err(why) = self.begin(key, clients) {
             // Whatever was there before: the ports are shut.
             if !self.restored {
@@ -148,7 +156,7 @@ impl Priv {
             }
             self.turn(clock::now())?;
             if self.unconfirmed.is_some_and(|at| at <= clock::now().mono) {
-                return Err(self.roll_back());
+                return Err(ServeError::System("not confirmed in time".into()));
             }
         }
     }
@@ -160,12 +168,11 @@ impl Priv {
     }
 
     /// Nobody has said that he can still come in.
-    fn roll_back(&mut self) -> ServeError {
+    fn roll_back(&mut self, outcome: Result<(), ServeError>) -> Result<(), ServeError> {
         self.farewell(clock::now());
-        match last_good::restore(&self.config) {
-            Ok(done) => ServeError::System(format!("not confirmed in time: {done}")),
-            Err(why) => why,
-        }
+        let done = last_good::restore(&self.config)?;
+        log::warn!("rolled back: {done}");
+        outcome.map_err(|why| ServeError::System(format!("{why}: {done}")))
     }
 
     fn wait(&mut self) -> io::Result<()> {

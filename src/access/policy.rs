@@ -21,7 +21,7 @@ pub enum OnExpiry {
 }
 
 /// How a protected port refuses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Refuse {
     /// In silence.
     #[default]
@@ -43,6 +43,8 @@ pub struct Service {
     pub require: Option<Assurance>,
     /// What the end of a lease means.
     pub on_expiry: OnExpiry,
+    /// A lease goes on while a connection through it lives, for at most so many seconds in all.
+    pub while_connected: Option<u32>,
     /// How strangers are refused.
     pub refuse: Refuse,
 }

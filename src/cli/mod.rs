@@ -71,6 +71,9 @@ enum Command {
         #[arg(long, value_name = "TIME", conflicts_with_all = ["check", "shield_only"],
             value_parser = wait_for_confirm)]
         confirm: Option<u32>,
+        /// Say what would be dropped, and drop nothing
+        #[arg(long, conflicts_with_all = ["check", "shield_only", "confirm"])]
+        observe: bool,
     },
     /// Keep what `serve --confirm` would roll back
     Confirm(control::Running),
@@ -181,8 +184,8 @@ pub fn main() -> ExitCode {
         Command::Serve { config, shield_only: true, .. } => {
             daemon::shield_only(&config.config).map_err(|e| e.to_string())
         }
-        Command::Serve { config, check, confirm, shield_only: false } => {
-            serve(&config.config, check, confirm)
+        Command::Serve { config, check, confirm, observe, shield_only: false } => {
+            serve(&config.config, daemon::Options { check, confirm, observe })
         }
         Command::Confirm(running) => control::confirm(&running),
         Command::Reload(running) => control::reload(&running),
@@ -237,9 +240,9 @@ fn wait_for_confirm(text: &str) -> Result<u32, String> {
     }
 }
 
-fn serve(config: &std::path::Path, check: bool, confirm: Option<u32>) -> Result<(), String> {
-    daemon::serve(config, &daemon::Options { check, confirm }).map_err(|e| e.to_string())?;
-    if check {
+fn serve(config: &std::path::Path, options: daemon::Options) -> Result<(), String> {
+    daemon::serve(config, &options).map_err(|e| e.to_string())?;
+    if options.check {
         print("configuration OK\n")?;
     }
     Ok(())

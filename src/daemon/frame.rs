@@ -148,6 +148,7 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
         Frame::Service(s) => {
             w.put(&s.id.0).text(&s.name).put(&[s.require.map_or(0, assurance_number)]);
             w.put(&[u8::from(s.on_expiry == OnExpiry::Cut), u8::from(s.refuse == Refuse::Reset)]);
+            w.put(&s.while_connected.unwrap_or_default().to_be_bytes());
             w.put(&[s.ports.len().min(MOST_RANGES) as u8]);
             for p in s.ports.iter().take(MOST_RANGES) {
                 w.ports(p);
@@ -352,10 +353,11 @@ fn service(r: &mut Reader<'_>) -> Option<Service> {
     let (id, name, require) = (ServiceId(r.take()?), r.text()?, r.byte()?);
     let on_expiry = if r.flag()? { OnExpiry::Cut } else { OnExpiry::Keep };
     let refuse = if r.flag()? { Refuse::Reset } else { Refuse::Drop };
+    let while_connected = Some(r.u32()?).filter(|seconds| *seconds != 0);
     let require = if require == 0 { None } else { Some(assurance_of(require)?) };
     let count = r.byte()?;
     let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
-    Some(Service { id, name, ports, require, on_expiry, refuse })
+    Some(Service { id, name, ports, require, on_expiry, while_connected, refuse })
 }
 
 fn read_access(r: &mut Reader<'_>) -> Option<Access> {

@@ -6,8 +6,9 @@
 use super::config::{Backend, Config, SecretFile, write_new};
 use super::system::{ServeError, backend};
 use crate::access::{Ports, Refuse};
-use crate::firewall::Shield;
+use crate::firewall::{Form, Forward, Routed, Shield};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Where the state is if the file does not say.
@@ -20,6 +21,21 @@ struct Kept {
     listening: Vec<u16>,
     drop: Vec<String>,
     reset: Vec<String>,
+    #[serde(default)]
+    routed: Vec<(String, String, bool)>,
+    #[serde(default)]
+    forwards: Vec<(String, SocketAddr)>,
+    #[serde(default)]
+    trusted: Vec<String>,
+    #[serde(default)]
+    pinhole: Option<KeptPinhole>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum KeptPinhole {
+    Mark(u32),
+    Chain { table: String, chain: String },
 }
 
 /// Beside the state directory.
@@ -39,16 +55,32 @@ fn state_of(text: &str) -> PathBuf {
     text.lines().find_map(said).filter(|p| p.is_absolute()).unwrap_or_else(|| STATE.into())
 }
 
-/// Keeps the shield of a configuration that is in force.
+/// Keeps the shield of a configuration that is in force; one that only observes is none.
 pub(super) fn keep(config: &Config) {
+    if config.observe {
+        return;
+    }
     let path = place(&config.server.state_dir);
     let shield = config.shield();
     let of = |how: Refuse| {
         let these = shield.protected.iter().filter(|(_, refuse)| *refuse == how);
         these.map(|(ports, _)| ports.to_string()).collect()
     };
-    let (drop, reset) = (of(Refuse::Drop), of(Refuse::Reset));
-    let kept = Kept { backend: config.backend, listening: shield.listening.clone(), drop, reset };
+    let routed = |r: &Routed| (r.at.to_string(), r.ports.to_string(), r.refuse == Refuse::Reset);
+    let kept = Kept {
+        backend: config.backend,
+        listening: shield.listening.clone(),
+        drop: of(Refuse::Drop),
+        reset: of(Refuse::Reset),
+        routed: shield.routed.iter().map(routed).collect(),
+        forwards: shield.forwards.iter().map(|f| (f.from.to_string(), f.to)).collect(),
+        trusted: shield.trusted.clone(),
+        pinhole: match shield.form.clone() {
+            Form::Shield => None,
+            Form::Mark(bits) => Some(KeptPinhole::Mark(bits)),
+            Form::Chain { table, chain } => Some(KeptPinhole::Chain { table, chain }),
+        },
+    };
     let done = toml::to_string(&kept).map_err(|e| e.to_string()).and_then(|text| {
         let before = SecretFile::read(&path).ok();
         match before.is_some_and(|b| b.text() == text) {
@@ -101,7 +133,26 @@ fn read(text: &str) -> Option<(Backend, Shield)> {
     let mut protected = ports(&kept.drop, Refuse::Drop)?;
     protected.extend(ports(&kept.reset, Refuse::Reset)?);
     protected.sort_unstable_by_key(|(ports, _)| *ports);
-    Some((kept.backend, Shield { protected, listening: kept.listening }))
+    let routed = kept.routed.iter().map(|(at, ports, reset)| {
+        let refuse = if *reset { Refuse::Reset } else { Refuse::Drop };
+        Some(Routed { at: at.parse().ok()?, ports: ports.parse().ok()?, refuse })
+    });
+    let forwards = kept.forwards.iter();
+    let forwards = forwards.map(|(from, to)| Some(Forward { from: from.parse().ok()?, to: *to }));
+    let shield = Shield {
+        protected,
+        listening: kept.listening,
+        routed: routed.collect::<Option<_>>()?,
+        forwards: forwards.collect::<Option<_>>()?,
+        trusted: kept.trusted,
+        form: match kept.pinhole {
+            None => Form::Shield,
+            Some(KeptPinhole::Mark(bits)) => Form::Mark(bits),
+            Some(KeptPinhole::Chain { table, chain }) => Form::Chain { table, chain },
+        },
+        observe: false,
+    };
+    Some((kept.backend, shield))
 }
 
 /// Puts the last good shield up, because this file cannot be read; what was done, if there ever was

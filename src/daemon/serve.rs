@@ -26,6 +26,8 @@ pub struct Options {
     pub check: bool,
     /// Roll everything back unless it is confirmed within so many seconds.
     pub confirm: Option<u32>,
+    /// Say what would be dropped, and drop nothing.
+    pub observe: bool,
 }
 
 /// Runs the server in the foreground until SIGTERM or SIGINT.
@@ -33,7 +35,7 @@ pub struct Options {
 /// # Errors
 /// Why it could not start; nothing has been opened then.
 pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
-    let (config, key, clients) = match load(path) {
+    let (mut config, key, clients) = match load(path) {
         Err(why) if !options.check => return Err(shut(path, why)),
         loaded => loaded?,
     };
@@ -44,6 +46,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
         };
     }
     super::log::start("priv");
+    config.observe = options.observe;
     for legacy in &config.legacy {
         log::warn!("{} is on: {}", legacy.access.name, legacy.how.weakness());
     }

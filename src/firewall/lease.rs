@@ -198,6 +198,7 @@ mod tests {
             ports: vec!["tcp/22".parse().unwrap()],
             require: None,
             on_expiry: OnExpiry::Keep,
+            while_connected: None,
             refuse: Refuse::Drop,
         };
         let mut policy = Policy::new(vec![service], vec![]);

@@ -27,6 +27,7 @@ use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use program::Program;
 use std::fmt;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 /// What the kernel keeps: who may reach what. Leases of several clients can stand on one element.
@@ -65,6 +66,71 @@ pub struct Shield {
     pub protected: Vec<(Ports, Refuse)>,
     /// The server's own UDP ports, which are kept out of connection tracking.
     pub listening: Vec<u16>,
+    /// Ports of other hosts that this machine routes to, sorted; protected as its own are.
+    pub routed: Vec<Routed>,
+    /// Ports of this machine whose connections are led on, sorted.
+    pub forwards: Vec<Forward>,
+    /// Interfaces whose packets are not ours to judge, as loopback's are not.
+    pub trusted: Vec<String>,
+    /// Whether we drop, or admit where the machine's own rules drop.
+    pub form: Form,
+    /// Nothing is dropped; who would have been is remembered.
+    pub observe: bool,
+}
+
+/// Ports of other hosts. Their numbers stand for nothing else: an opening says no destination.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Routed {
+    /// Where.
+    pub at: Prefix,
+    /// Which.
+    pub ports: Ports,
+    /// How strangers are refused.
+    pub refuse: Refuse,
+}
+
+/// A port of this machine behind which another host answers (DNAT), for who holds a lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Forward {
+    /// The port here; a single one.
+    pub from: Ports,
+    /// The address and port there.
+    pub to: SocketAddr,
+}
+
+/// Who drops what strangers send.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Form {
+    /// Our own rules.
+    #[default]
+    Shield,
+    /// The machine's own rules, but for packets that carry these bits of the packet mark, which our
+    /// rules set for who holds a lease (pinhole).
+    Mark(u32),
+    /// The machine's own rules in this chain, from which ours are asked first (pinhole).
+    Chain {
+        /// With nftables the family and the name, as in `inet filter`; with iptables its name.
+        table: String,
+        /// The chain's name.
+        chain: String,
+    },
+}
+
+impl Shield {
+    /// That this backend does only what is plain: a stranger's packet to this machine is dropped.
+    fn is_plain(&self, backend: &str) -> Result<(), Error> {
+        let lacks = [
+            (!self.routed.is_empty(), "`hosts`"),
+            (!self.forwards.is_empty(), "`forward`"),
+            (!self.trusted.is_empty(), "`trust`"),
+            (self.form != Form::Shield, "mode = \"pinhole\""),
+            (self.observe, "--observe"),
+        ];
+        match lacks.iter().find(|(said, _)| *said) {
+            Some((_, what)) => Err(Error::Missing(format!("{what} with {backend}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Makes the kernel's packet filter hold exactly what it is told.

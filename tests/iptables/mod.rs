@@ -48,7 +48,11 @@ impl Kind {
 pub(crate) fn shield() -> Shield {
     let protect = |text: &str| (text.parse::<Ports>().unwrap(), Refuse::Drop);
     let protected = ["tcp/7000", "tcp/7100-7110", "tcp/7200-7400", "udp/7000"];
-    Shield { protected: protected.map(protect).to_vec(), listening: vec![62201] }
+    Shield {
+        protected: protected.map(protect).to_vec(),
+        listening: vec![62201],
+        ..Shield::default()
+    }
 }
 
 #[allow(clippy::disallowed_methods)]

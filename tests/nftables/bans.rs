@@ -9,7 +9,7 @@ fn bar(from: &str, ms: u64) -> Bar {
 
 fn resetting(world: &World) -> Nftables {
     let protected = vec![("tcp/22".parse().expect("ports"), Refuse::Reset)];
-    backend(world, &Shield { protected, listening: vec![] })
+    backend(world, &Shield { protected, listening: vec![], ..Shield::default() })
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub fn world(tools: &[&str]) -> Option<World> {
 
 pub fn shield(ports: &[&str]) -> Shield {
     let protected = ports.iter().map(|p| (p.parse().expect("ports"), Refuse::Drop)).collect();
-    Shield { protected, listening: vec![62201] }
+    Shield { protected, listening: vec![62201], ..Shield::default() }
 }
 
 pub fn element(from: &str, to: &str) -> Element {

@@ -209,7 +209,7 @@ fn a_port_that_resets_looks_like_a_closed_one() {
         .map(|p| (p.parse().unwrap(), Refuse::Reset))
         .into_iter()
         .chain([("tcp/23".parse().unwrap(), Refuse::Drop)]);
-    let shield = Shield { protected: protected.collect(), listening: vec![] };
+    let shield = Shield { protected: protected.collect(), listening: vec![], ..Shield::default() };
     let leases = [opening(CLIENT_V4, "tcp/22", 600_000)];
     let _firewall = installed(&world, &shield, &leases);
     assert_open(&world, CLIENT, SERVER_V4, 22);
@@ -246,7 +246,8 @@ fn nft_can_load_what_it_lists() {
         ("udp/1-9".parse().unwrap(), Refuse::Drop),
     ];
     let leases = [opening(CLIENT_V4, "tcp/22", 600_000), opening("192.0.2.0/24", "udp/3", 600_000)];
-    let _firewall = installed(&world, &Shield { protected, listening: vec![1] }, &leases);
+    let _firewall =
+        installed(&world, &Shield { protected, listening: vec![1], ..Shield::default() }, &leases);
     let text = table(&world);
     let file = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(file.path(), &text).expect("write");

@@ -47,6 +47,7 @@ pub fn service(name: &str, ports: &[&str]) -> Service {
         ports: ports.iter().map(|p| p.parse().expect("ports")).collect(),
         require: None,
         on_expiry: OnExpiry::Keep,
+        while_connected: None,
         refuse: Refuse::Drop,
     }
 }

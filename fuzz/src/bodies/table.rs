@@ -66,6 +66,7 @@ pub fn setup() -> Setup {
             .collect(),
         require: None,
         on_expiry: Default::default(),
+        while_connected: None,
         refuse: Default::default(),
     };
     let client = |(n, rules): (usize, &Rules)| {

@@ -126,6 +126,7 @@ pub(super) fn entry(
         ports: ports.to_vec(),
         require: None,
         on_expiry: OnExpiry::Keep,
+        while_connected: None,
         refuse: Refuse::Drop,
     };
     let access = Access {

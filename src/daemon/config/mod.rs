@@ -10,6 +10,7 @@ mod raw;
 mod secret;
 mod sequence;
 mod server_file;
+mod service;
 mod value;
 
 pub use capture::{Capturing, MOST_CAPTURED};
@@ -23,6 +24,7 @@ pub use model::{
 pub use secret::{SecretFile, write_new};
 pub use sequence::{MOST_STEPS, timed};
 pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
+pub use service::Place;
 pub use value::{duration, moment, shown};
 
 use crate::crypto::{ClientKey, DoorKey, ServerId, hex, hex_of, is_published};

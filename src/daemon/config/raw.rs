@@ -2,10 +2,11 @@
 
 use super::model::{Backend, CONTROL};
 use super::value::duration;
-use crate::access::{Ports, Protocol};
+use crate::access::{Ports, Prefix, Protocol};
 use crate::engine::Step;
 use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use toml::Spanned;
 
@@ -86,8 +87,66 @@ impl Default for RawServer {
 pub(super) struct RawFirewall {
     pub(super) backend: Backend,
     #[serde(default)]
-    #[allow(dead_code)] // the only mode there is; read so that another one is refused
     pub(super) mode: RawMode,
+    pub(super) pinhole: Option<Spanned<RawPinhole>>,
+    #[serde(default)]
+    pub(super) trust: Vec<RawInterface>,
+}
+
+/// Where the machine's own rules admit.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPinhole {
+    pub(super) mark: Option<u32>,
+    pub(super) table: Option<String>,
+    pub(super) chain: Option<String>,
+}
+
+/// The name of a network interface (Linux `IFNAMSIZ`).
+pub(super) struct RawInterface(pub(super) String);
+
+impl<'de> Deserialize<'de> for RawInterface {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawInterface, D::Error> {
+        let text = String::deserialize(d)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+        match (1..=15).contains(&text.len()) && text.bytes().all(plain) {
+            true => Ok(RawInterface(text)),
+            false => Err(de::Error::custom(format!("`{text}` is no name of an interface"))),
+        }
+    }
+}
+
+/// An address or a network.
+pub(super) struct RawPrefix(pub(super) Prefix);
+
+impl<'de> Deserialize<'de> for RawPrefix {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawPrefix, D::Error> {
+        let text = String::deserialize(d)?;
+        let parsed = text.parse().map(RawPrefix);
+        parsed.map_err(|e| de::Error::custom(format!("`{text}`: {e}")))
+    }
+}
+
+/// `"10.0.0.5:22"`, or one of each family in a list.
+pub(super) struct RawForward(pub(super) Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for RawForward {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<RawForward, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum OneOrMore {
+            One(String),
+            More(Vec<String>),
+        }
+        let list = match OneOrMore::deserialize(d)? {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(list) => list,
+        };
+        let parse = |text: &String| {
+            text.parse().map_err(|_| de::Error::custom(format!("`{text}` is no ADDR:PORT")))
+        };
+        Ok(RawForward(list.iter().map(parse).collect::<Result<_, _>>()?))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -95,6 +154,7 @@ pub(super) struct RawFirewall {
 pub(super) enum RawMode {
     #[default]
     Shield,
+    Pinhole,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +208,7 @@ pub(super) struct RawPlain {
 pub(super) enum RawOnExpiry {
     #[default]
     Keep,
+    Cut,
 }
 
 #[derive(Deserialize, Default)]
@@ -175,6 +236,9 @@ pub(super) struct RawService {
     pub(super) ports: Vec<Ports>,
     #[serde(default)]
     pub(super) on_expiry: RawOnExpiry,
+    pub(super) while_connected: Option<Spanned<Span>>,
+    pub(super) hosts: Option<Spanned<Vec<RawPrefix>>>,
+    pub(super) forward: Option<Spanned<RawForward>>,
     #[serde(default)]
     pub(super) refuse: RawRefuse,
     pub(super) require: Option<RawAssurance>,

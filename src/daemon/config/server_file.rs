@@ -5,14 +5,12 @@ use super::capture::{self, Capturing};
 use super::gate::{self, Gate};
 use super::knock;
 use super::legacy::{self, How, Legacy};
-use super::model::{
-    Backend, MOST_ALL, MOST_RANGES, MOST_SERVICES, PolicyDefaults, Server, is_name,
-};
-use super::raw::{Raw, RawAssurance, RawListen, RawListenMode, RawOnExpiry, RawRefuse, RawService};
-use crate::access::{Assurance, OnExpiry, Ports, Protocol, Refuse, Service, ServiceId};
-use crate::crypto::service_name;
+use super::model::{Backend, MOST_ALL, MOST_SERVICES, PolicyDefaults, Server};
+use super::raw::{Raw, RawListen, RawListenMode};
+use super::service::{self, Place};
+use crate::access::{Ports, Protocol, Service, ServiceId};
 use crate::engine::{Mode, Window};
-use crate::firewall::Shield;
+use crate::firewall::Form;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,12 +25,20 @@ pub struct Config {
     pub server: Server,
     /// `[firewall]`.
     pub backend: Backend,
+    /// `[firewall]` mode and pinhole.
+    pub form: Form,
+    /// `[firewall]` trust: interfaces.
+    pub trust: Vec<String>,
+    /// Nothing is dropped: said on the command line, never in the file.
+    pub observe: bool,
     /// `[[listen]]`: the UDP addresses, and what each takes.
     pub listen: Vec<Listen>,
     /// `[[listen]]`: what is captured.
     pub captures: Vec<Capturing>,
     /// `[service.NAME]`.
     pub services: Vec<Service>,
+    /// Where those services are that are not on this machine.
+    pub places: BTreeMap<ServiceId, Place>,
     /// `[policy]`.
     pub policy: PolicyDefaults,
     /// `[plain]`.
@@ -99,9 +105,12 @@ impl Config {
         {
             return Err(wrong(format!("[service.NAME]: one to {MOST_ALL} are wanted")));
         }
-        let mut services = services(path, text, &raw.service)?;
+        let mut services = service::services(path, text, &raw.service)?;
+        let places = service::places(path, text, &raw.service)?;
+        let form = service::form(path, text, &raw.firewall)?;
         let mut legacy = legacy::read(path, text, &raw, &mut services)?;
         legacy.extend(knock::read(path, text, &raw.knock, &mut services)?);
+        service::alone(&services, &places).map_err(wrong)?;
         let (listen, captures) = listeners(path, text, &raw, &services, &knock::steps(&legacy))?;
         let plain = |raw: &Spanned<RawListen>| mode(raw.get_ref()).0 == Mode::Plain;
         let has = |l: &Legacy| matches!(l.how, How::Plain(_));
@@ -164,11 +173,15 @@ impl Config {
                 allow_test_keys: raw.server.allow_test_keys,
             },
             backend: raw.firewall.backend,
+            form,
+            trust: raw.firewall.trust.into_iter().map(|i| i.0).collect(),
+            observe: false,
             listen,
             captures,
             legacy,
             gate,
             services,
+            places,
             policy: PolicyDefaults {
                 services: p.services.into_inner().into_iter().map(Spanned::into_inner).collect(),
                 ttl,
@@ -216,32 +229,6 @@ impl Config {
     #[must_use]
     pub fn key_path(&self) -> PathBuf {
         self.dir().join("server.key")
-    }
-
-    /// What the firewall has to protect: every port of every service, ranges joined so that none
-    /// overlap; where two services refuse in different ways, in silence.
-    #[must_use]
-    pub fn shield(&self) -> Shield {
-        let mut all: Vec<(Ports, Refuse)> =
-            self.services.iter().flat_map(|s| s.ports.iter().map(|p| (*p, s.refuse))).collect();
-        all.sort_unstable_by_key(|(p, _)| *p);
-        let mut protected: Vec<(Ports, Refuse)> = Vec::new();
-        for (ports, refuse) in all {
-            match protected.last_mut() {
-                Some((last, how)) if last.overlaps(&ports) => {
-                    let end = last.last().max(ports.last());
-                    *last = Ports::new(last.protocol(), last.first(), end).unwrap_or(*last);
-                    if *how != refuse {
-                        *how = Refuse::Drop;
-                    }
-                }
-                Some(_) | None => protected.push((ports, refuse)),
-            }
-        }
-        let mut listening: Vec<u16> = self.listen.iter().map(|l| l.address.port()).collect();
-        listening.sort_unstable();
-        listening.dedup();
-        Shield { protected, listening }
     }
 }
 
@@ -341,48 +328,4 @@ fn shut_out(services: &[Service], port: u16) -> Option<&str> {
     let own = Ports::new(Protocol::Udp, port, port)?;
     let shut = |s: &&Service| s.ports.iter().any(|p| p.contains(&own));
     services.iter().find(shut).map(|s| s.name.as_str())
-}
-
-fn services(
-    path: &Path,
-    text: &str,
-    raw: &BTreeMap<Spanned<String>, RawService>,
-) -> Result<Vec<Service>, ConfigError> {
-    let mut services: Vec<Service> = Vec::new();
-    for (name, service) in raw {
-        let wrong = |what: String| ConfigError::at(path, text, name.span().start, what);
-        if !is_name(name.get_ref()) {
-            return Err(wrong("a service's name: letters, digits, . - _ @, at most 64".into()));
-        }
-        if service.ports.is_empty() || service.ports.len() > MOST_RANGES {
-            return Err(wrong(format!("ports: one to {MOST_RANGES} are wanted")));
-        }
-        let id = ServiceId(service_name(name.get_ref()));
-        if let Some(other) = services.iter().find(|s| s.id == id) {
-            return Err(wrong(format!(
-                "the names `{}` and `{}` are the same in a packet: rename one of them",
-                other.name,
-                name.get_ref()
-            )));
-        }
-        let RawOnExpiry::Keep = service.on_expiry;
-        services.push(Service {
-            id,
-            name: name.get_ref().clone(),
-            ports: service.ports.clone(),
-            require: service.require.as_ref().map(|r| match r {
-                RawAssurance::Knock => Assurance::Knock,
-                RawAssurance::PlainKey => Assurance::PlainKey,
-                RawAssurance::TimedKnock => Assurance::TimedKnock,
-                RawAssurance::Fwknop => Assurance::Fwknop,
-                RawAssurance::Sealed => Assurance::Sealed,
-            }),
-            on_expiry: OnExpiry::Keep,
-            refuse: match service.refuse {
-                RawRefuse::Drop => Refuse::Drop,
-                RawRefuse::Reset => Refuse::Reset,
-            },
-        });
-    }
-    Ok(services)
 }

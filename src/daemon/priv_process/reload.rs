@@ -24,7 +24,8 @@ impl Priv {
             );
         }
         let (listen, captures, server, gate) = before;
-        let config = Config { listen, captures, server, gate, ..config };
+        let observe = self.config.observe;
+        let config = Config { listen, captures, server, gate, observe, ..config };
         let shut_out = config.shut_out().map(|(port, service)| {
             format!("[service.{service}] protects udp/{port}, where this server listens")
         });

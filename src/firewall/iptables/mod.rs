@@ -107,6 +107,7 @@ impl Iptables {
     /// # Errors
     /// As for [`Iptables::new`].
     pub fn with(shield: &Shield, options: Options) -> Result<Iptables, Error> {
+        shield.is_plain("iptables")?;
         let (tools, version) = Tools::find(Family::V4, &options)?;
         let ipset = if options.ipset { tools::ipset(&options)? } else { None };
         let mut told = Told::default();

@@ -65,6 +65,7 @@ impl Nftables {
     /// # Errors
     /// [`Error::Rights`] without CAP_NET_ADMIN, [`Error::Missing`] without nf_tables.
     pub fn new(shield: &Shield) -> Result<Nftables, Error> {
+        shield.is_plain("nftables")?;
         let open = |protocol, name: &str| Socket::open(protocol).map_err(|e| unopened(e, name));
         let mut socket = open(SockProtocol::NetlinkNetFilter, "nfnetlink")?;
         let sessions = open(SockProtocol::NetlinkSockDiag, "sock_diag")?;

@@ -49,6 +49,7 @@ impl Pf {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn new(shield: &Shield, system: System) -> Result<Pf, Error> {
+        shield.is_plain("pf")?;
         Ok(Pf {
             shield: shield.clone(),
             pfctl: Pfctl::find()?,

@@ -157,6 +157,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ports: vec!["tcp/22".parse().expect("a port"), "tcp/8000-8010".parse().expect("ports")],
         require: Some(Assurance::Sealed),
         on_expiry: OnExpiry::Cut,
+        while_connected: Some(3_600),
         refuse: Refuse::Reset,
     };
     let begin =

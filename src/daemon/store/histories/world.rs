@@ -77,6 +77,7 @@ pub(super) fn setup(boot: u8) -> Setup {
         ports: vec!["tcp/22".parse().expect("a port")],
         require: None,
         on_expiry: OnExpiry::Keep,
+        while_connected: None,
         refuse: Refuse::Drop,
     };
     let access = Access {

@@ -16,6 +16,7 @@ mod serve {
     mod capture;
     mod clients;
     mod confirm;
+    mod cut;
     mod doctor;
     mod gate;
     mod heal;

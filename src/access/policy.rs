@@ -217,6 +217,21 @@ impl Policy {
         self.services.values().find(|s| s.ports.iter().any(|p| p.contains(ports)))
     }
 
+    /// Whether a lease on these ports ends the connections that run through it: one service that
+    /// says so is enough.
+    #[must_use]
+    pub fn cuts(&self, ports: &Ports) -> bool {
+        let cuts = |s: &Service| s.on_expiry == OnExpiry::Cut;
+        self.services.values().any(|s| cuts(s) && s.ports.iter().any(|p| p.overlaps(ports)))
+    }
+
+    /// For how many seconds at most a lease on these ports goes on while a connection lives.
+    #[must_use]
+    pub fn while_connected(&self, ports: &Ports) -> Option<u32> {
+        let has = |s: &&Service| s.ports.iter().any(|p| p.contains(ports));
+        self.services.values().filter(has).filter_map(|s| s.while_connected).max()
+    }
+
     /// May this client, who sent this request from this address and proved it so well, have it?
     ///
     /// # Errors

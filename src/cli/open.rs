@@ -32,6 +32,9 @@ pub(super) struct Common {
     /// address or a prefix; twice for one IPv4 and one IPv6
     #[arg(long, value_name = "ADDR", default_value = "source", value_parser = whose)]
     ip: Vec<Whose>,
+    /// End my leases on the same services at all other addresses as well: I have moved
+    #[arg(long)]
+    replace: bool,
     /// Print the datagram as hex instead of sending it
     #[arg(long)]
     hex: bool,
@@ -178,6 +181,7 @@ impl Common {
             services: self.services()?,
             ttl,
             reply: false,
+            replace: self.replace,
         };
         for whose in &self.ip {
             match whose {
@@ -238,7 +242,9 @@ fn send_all(
             Err(_) => {}
         }
         if wish.source {
-            datagram = packet(profile, wish, clock::now().unix).map_err(|e| e.to_string())?;
+            // It would end what the first has just opened.
+            let next = Wish { replace: wish.replace && last.is_err(), ..*wish };
+            datagram = packet(profile, &next, clock::now().unix).map_err(|e| e.to_string())?;
         }
     }
     last
@@ -321,6 +327,7 @@ impl Proxy {
             services: Services::new(&[Wanted::Ports(port)]).unwrap_or_default(),
             ttl: 0,
             reply: false,
+            replace: false,
         };
         let datagram = packet(&profile, &wish, clock::now().unix).map_err(|e| e.to_string())?;
         let to = resolve(&knock).map_err(|e| format!("{}: {e}", knock.host))?;

@@ -31,6 +31,8 @@ pub struct Wish {
     pub ttl: u32,
     /// An answer is wanted.
     pub reply: bool,
+    /// The client's other leases on the same services end.
+    pub replace: bool,
 }
 
 /// The datagram that says this, now.
@@ -43,7 +45,7 @@ pub fn packet(profile: &Profile, wish: &Wish, time: Unix) -> Result<[u8; DATAGRA
     let request = Request {
         action: wish.action,
         reply: wish.reply,
-        replace: false,
+        replace: wish.replace,
         source: wish.source,
         v4: wish.v4,
         v6: wish.v6,

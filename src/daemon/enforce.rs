@@ -1,14 +1,16 @@
 //! The second look and the leases: what `[priv]` does with what `[engine]` claims.
 
+mod bans;
+mod connections;
+
 use super::config::{Block, Config, shown};
 use super::log::Limit;
 use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
-use crate::engine::suspicion::MOST_BANS;
 use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
 /// A kernel that did not take it is asked again after so many ms.
@@ -19,10 +21,6 @@ const GATHER: u64 = 30;
 const LOOK: u64 = 10_000;
 /// The most claims in a second; more comes from no sound process.
 const MOST: u64 = 200_000;
-
-fn bar(from: Prefix, until: Unix, now: Now) -> Bar {
-    Bar { from, until: now.mono.plus(until.since(now.unix)) }
-}
 
 /// Leases and the firewall that enforces them.
 pub(super) struct Enforcer {
@@ -35,6 +33,11 @@ pub(super) struct Enforcer {
     fresh: Vec<Bar>,
     /// What the kernel has yet to be told: the end of each opening, or that it is closed.
     pending: BTreeMap<Element, Option<Mono>>,
+    followed: connections::Followed,
+    /// What was prolonged, and nobody has remembered yet.
+    prolonged: Vec<Claim>,
+    /// Through which connections are still to be cut.
+    owed: BTreeSet<Element>,
     /// The kernel has been told everything once.
     synced: bool,
     /// When the kernel is told everything anew, because it did not take something.
@@ -55,6 +58,9 @@ impl Enforcer {
             bans: BTreeMap::new(),
             fresh: Vec::new(),
             pending: BTreeMap::new(),
+            followed: connections::Followed::default(),
+            prolonged: Vec::new(),
+            owed: BTreeSet::new(),
             synced: false,
             heal: None,
             look: None,
@@ -124,6 +130,7 @@ impl Enforcer {
                     self.note(change, "replaced");
                 }
                 let openings = self.leases.insert(&grant, &ports, most)?;
+                self.follow_from(claim, &ports, now);
                 let ttl = Seconds(claim.until.since(now.mono).div_ceil(1_000));
                 for address in claim.addresses() {
                     let (service, ports) = (self.services(&ports), listed.join(","));
@@ -150,6 +157,8 @@ impl Enforcer {
         // What is over has still ended others' leases when it came.
         if claim.action == Action::Close || claim.replace || claim.until > now.mono {
             let _ = self.judge(claim, now);
+        } else {
+            self.owe(claim, now);
         }
     }
 
@@ -181,20 +190,16 @@ impl Enforcer {
     /// Tells the kernel what has changed, in one go: what is to be shut first.
     pub(super) fn apply(&mut self, now: Now) {
         if self.heal.is_some() {
-            // It will be told everything.
-            self.pending.clear();
+            self.forget_pending();
         }
         let fresh = std::mem::take(&mut self.fresh);
         if !fresh.is_empty() && self.heal.is_none() {
             let done = self.firewall.bar(&fresh, now);
             self.check(done, now);
         }
-        if self.pending.is_empty() {
-            return;
-        }
         let pending = std::mem::take(&mut self.pending);
-        let shut: Vec<Element> =
-            pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
+        let shut = pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
+        let shut = self.owe_cuts(shut);
         let open: Vec<Opening> = pending
             .iter()
             .filter_map(|(element, until)| until.map(|until| Opening { element: *element, until }))
@@ -210,10 +215,20 @@ impl Enforcer {
             log::error!("firewall: {why}; telling it everything anew");
             self.mend(now);
         }
+        if self.heal.is_none() {
+            self.settle_cuts(now);
+        }
+    }
+
+    /// The kernel will be told everything; what was to be cut still is.
+    fn forget_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.owe_cuts(pending.into_iter().filter(|(_, u)| u.is_none()).map(|(e, _)| e).collect());
     }
 
     /// Ends what is over, and heals what has to be healed.
     pub(super) fn handle_timeout(&mut self, now: Now) {
+        self.follow(now);
         let change = self.leases.handle_timeout(now.mono);
         self.note(change, "expired");
         self.look(now);
@@ -224,7 +239,8 @@ impl Enforcer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        [self.leases.poll_timeout(), self.heal, self.look].into_iter().flatten().min()
+        let own = [self.leases.poll_timeout(), self.followed.poll_timeout(), self.heal, self.look];
+        own.into_iter().flatten().min()
     }
 
     /// What tells of others' changes to our rules.
@@ -259,10 +275,9 @@ impl Enforcer {
 
     /// Makes the kernel hold exactly the leases.
     pub(super) fn sync(&mut self, now: Now) -> Result<(), Error> {
-        self.pending.clear();
+        self.forget_pending();
         self.fresh.clear();
-        self.bans.retain(|_, until| *until > now.unix);
-        let bars: Vec<Bar> = self.bans.iter().map(|(p, until)| bar(*p, *until, now)).collect();
+        let bars = self.bars(now);
         self.firewall.set_bars(&bars);
         let done = self.firewall.sync(&self.leases.openings(), now);
         self.synced |= done.is_ok();
@@ -286,8 +301,8 @@ impl Enforcer {
         if config.gate.as_ref().is_some_and(|gate| gate.block == Block::Firewall) {
             firewall.can_bar()?;
         }
-        self.bans.retain(|_, until| *until > now.unix);
-        let bars: Vec<Bar> = self.bans.iter().map(|(p, until)| bar(*p, *until, now)).collect();
+        config.needs(firewall.as_mut())?;
+        let bars = self.bars(now);
         firewall.set_bars(&bars);
         firewall.sync(&self.leases.openings(), now)?;
         if other {
@@ -336,25 +351,6 @@ impl Enforcer {
         self.note(change, "evicted");
         self.apply(now);
         ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
-    }
-
-    /// Turns somebody away in the kernel, from the first sync on; [`Enforcer::apply`] tells it.
-    pub(super) fn ban(&mut self, prefix: Prefix, until: Unix, now: Now) {
-        if self.bans.len() >= MOST_BANS {
-            self.bans.retain(|_, until| *until > now.unix);
-        }
-        if self.bans.insert(prefix, until) != Some(until) && self.synced {
-            self.fresh.push(bar(prefix, until, now));
-        }
-    }
-
-    /// Turns somebody away no more.
-    pub(super) fn unban(&mut self, prefix: Prefix, now: Now) {
-        self.fresh.retain(|bar| bar.from != prefix);
-        if self.bans.remove(&prefix).is_some() && self.synced && self.heal.is_none() {
-            let done = self.firewall.unbar(&[prefix], now);
-            self.check(done, now);
-        }
     }
 
     fn check(&mut self, done: Result<(), Error>, now: Now) {

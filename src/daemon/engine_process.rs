@@ -113,7 +113,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
             Frame::Remove(_)
-            | Frame::Closed(_)
+            | Frame::Decided(_)
             | Frame::Ask
             | Frame::Pardon(_)
             | Frame::Strike { .. }
@@ -333,7 +333,7 @@ impl Process {
                     self.captures.push(capture.map_err(|e| format!("capture: {e}"))?);
                 }
             }
-            Frame::Closed(claim) => self.engine.handle_closed(claim),
+            Frame::Decided(claim) => self.engine.handle_decided(claim),
             Frame::Ask => channel.push(&Frame::Counters(self.counters), generation, vec![]),
             Frame::Stop => {
                 let now = clock::now();

@@ -62,8 +62,8 @@ pub enum Frame {
     Listen(Vec<Mode>),
     /// Down: capture from now on; a fresh packet socket of each family comes with this frame.
     Capture(Capturing),
-    /// Down: an administrator has ended leases; to be remembered.
-    Closed(Claim),
+    /// Down: leases were ended or prolonged without a packet; to be remembered.
+    Decided(Claim),
     /// Down: say the counters.
     Ask,
     /// Down: write what there is and end.
@@ -196,7 +196,7 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             }
             24
         }
-        Frame::Closed(claim) => {
+        Frame::Decided(claim) => {
             w.put(&encode_claim(claim));
             9
         }
@@ -308,7 +308,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             let mode = |r: &mut Reader<'_>| mode_of(r.byte()?);
             Frame::Listen((0..count).map(|_| mode(&mut r)).collect::<Option<_>>()?)
         }
-        9 => Frame::Closed(r.claim()?),
+        9 => Frame::Decided(r.claim()?),
         10 => Frame::Ask,
         11 => Frame::Stop,
         12 => Frame::Grant(r.claim()?),

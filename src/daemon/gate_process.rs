@@ -180,7 +180,7 @@ impl Talk {
             | Frame::Remove(_)
             | Frame::End
             | Frame::Listen(_)
-            | Frame::Closed(_)
+            | Frame::Decided(_)
             | Frame::Ask
             | Frame::Stop
             | Frame::Grant(_)

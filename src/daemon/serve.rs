@@ -92,6 +92,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
                 ServeError::System(format!("{e}: {what}"))
             })?;
         }
+        config.needs(firewall.as_mut())?;
         // Whatever goes wrong from here on, the ports are shut. Rules that are there already hold
         // leases that may live: they are brought in step when [engine] has read its journal.
         if !firewall.is_up()? {

@@ -264,10 +264,10 @@ impl Engine {
         self.policy.client(client).map(|a| a.name.as_str())
     }
 
-    /// An administrator has ended this client's leases, or all on these addresses: remembered,
-    /// so that a restart does not bring them back.
-    pub fn handle_closed(&mut self, claim: Claim) {
-        self.commands.push_back(Command::Record(Record::Closed(claim)));
+    /// An administrator has ended this client's leases, or all on these addresses, or one goes on
+    /// while it is used: remembered, so that a restart does not know better.
+    pub fn handle_decided(&mut self, claim: Claim) {
+        self.commands.push_back(Command::Record(Record::of(&claim)));
         self.ledger.note(claim);
     }
 

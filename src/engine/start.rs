@@ -109,6 +109,16 @@ impl Engine {
             engine.handle_record(record, same.is_some(), now);
         }
         engine.cache.forget(now);
+        // What has ended since, and was to end connections.
+        let over: Vec<Claim> =
+            engine.ledger.claims().filter(|c| c.until <= now.mono).copied().collect();
+        for claim in over.into_iter().filter(|c| c.action == Action::Open && !c.replace) {
+            let access = engine.policy.client(claim.client);
+            let Some(Ok(ports)) = access.map(|a| engine.policy.ports(a, &claim)) else { continue };
+            if ports.iter().any(|p| engine.policy.cuts(p)) {
+                engine.commands.push_back(Command::Restore(claim));
+            }
+        }
         engine.ledger.forget(now, engine.cache.oldest(now));
         let claims: Vec<Claim> = engine.ledger.claims().copied().collect();
         for claim in claims {

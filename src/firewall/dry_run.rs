@@ -63,6 +63,19 @@ impl Firewall for DryRun {
         Ok(())
     }
 
+    fn cut(
+        &mut self,
+        elements: &[Element],
+        _: &dyn Fn(&Element) -> bool,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.close(elements, now)
+    }
+
+    fn connected(&mut self, _: &[Element]) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
+    }
+
     fn set_bars(&mut self, bars: &[Bar]) {
         self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
     }

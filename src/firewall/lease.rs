@@ -176,6 +176,31 @@ impl LeaseTable {
         self.elements.iter().filter_map(latest).collect()
     }
 
+    /// Whether somebody has a lease on just this.
+    #[must_use]
+    pub fn holds(&self, element: &Element) -> bool {
+        self.elements.contains_key(element)
+    }
+
+    /// Whether a lease lets that address reach that port.
+    #[must_use]
+    pub fn covers(&self, element: &Element) -> bool {
+        let holds = |e: &&Element| e.from.contains(&element.from) && e.to.contains(&element.to);
+        self.elements.contains_key(element) || self.elements.keys().any(|e| holds(&e))
+    }
+
+    /// When this client's lease on this element ends, if he has one.
+    #[must_use]
+    pub fn end_of(&self, client: ClientId, element: &Element) -> Option<Mono> {
+        self.elements.get(element)?.get(&client).copied()
+    }
+
+    /// Moves the end of a lease that is there to a later moment.
+    pub fn extend(&mut self, client: ClientId, element: Element, until: Mono) -> Option<Opening> {
+        self.end_of(client, &element)?;
+        self.put(client, element, until)
+    }
+
     /// All leases, the first to end first.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.ends.iter()

@@ -5,10 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod boxes;
+#[cfg(target_os = "linux")]
+mod connections;
 mod dry_run;
 #[cfg(target_os = "linux")]
 pub mod iptables;
 mod lease;
+#[cfg(target_os = "linux")]
+mod netlink;
 #[cfg(target_os = "linux")]
 mod nftables;
 pub mod pf;
@@ -25,6 +29,8 @@ pub use pf::Pf;
 
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
+#[cfg(target_os = "linux")]
+use connections::Connections;
 use program::Program;
 use std::fmt;
 use std::net::SocketAddr;
@@ -154,6 +160,32 @@ pub trait Firewall {
     /// # Errors
     /// As for [`Firewall::sync`], which heals.
     fn close(&mut self, elements: &[Element], now: Now) -> Result<(), Error>;
+
+    /// Ends openings, and with them the connections that run through them. `spared` says through
+    /// which address and port somebody else may still come.
+    ///
+    /// # Errors
+    /// As for [`Firewall::sync`], which heals the rules; connections may go on.
+    fn cut(
+        &mut self,
+        elements: &[Element],
+        spared: &dyn Fn(&Element) -> bool,
+        now: Now,
+    ) -> Result<(), Error>;
+
+    /// Whether it can cut.
+    ///
+    /// # Errors
+    /// What it lacks.
+    fn can_cut(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Through which of these a connection lives.
+    ///
+    /// # Errors
+    /// When the kernel does not say, or this backend cannot ask it.
+    fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error>;
 
     /// Whether it can turn away who is banned.
     ///

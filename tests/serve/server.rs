@@ -125,6 +125,11 @@ impl Server {
         self.listeners.push(guard);
     }
 
+    /// Another process of the server's host that lives as long.
+    pub fn keep(&mut self, guard: Guard) {
+        self.listeners.push(guard);
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -8,7 +8,7 @@ use super::raw::{
 use super::server_file::Config;
 use crate::access::{Assurance, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId};
 use crate::crypto::service_name;
-use crate::firewall::{Form, Forward, Routed, Shield};
+use crate::firewall::{Error, Firewall, Form, Forward, Routed, Shield};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -179,6 +179,17 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
 }
 
 impl Config {
+    /// Whether this backend can do what the services say of connections.
+    pub(in crate::daemon) fn needs(&self, firewall: &mut dyn Firewall) -> Result<(), Error> {
+        if self.services.iter().any(|s| s.on_expiry == OnExpiry::Cut) {
+            firewall.can_cut()?;
+        }
+        if self.services.iter().any(|s| s.while_connected.is_some()) {
+            firewall.connected(&[])?;
+        }
+        Ok(())
+    }
+
     /// What the firewall has to protect: every port of every service, ranges joined so that none
     /// overlap; where two services refuse in different ways, in silence.
     #[must_use]

@@ -205,6 +205,11 @@ impl Priv {
     fn turn(&mut self, now: Now) -> Result<(), ServeError> {
         // What is overdue is shut before anything is opened.
         self.enforcer.handle_timeout(now);
+        for claim in self.enforcer.prolonged() {
+            if let Some(engine) = &mut self.engine {
+                engine.channel.push(&Frame::Decided(claim), self.generation, vec![]);
+            }
+        }
         self.listen_to_engine(now)?;
         self.look_after(now);
         self.listen_to_gate(now);
@@ -278,7 +283,7 @@ impl Priv {
         for (name, id) in std::mem::take(&mut self.names) {
             if !names.values().any(|kept| *kept == id) {
                 log::info!("client={name} is gone");
-                frames.extend(self.enforcer.remove_client(id, now).map(Frame::Closed));
+                frames.extend(self.enforcer.remove_client(id, now).map(Frame::Decided));
                 frames.push(Frame::Remove(id));
             }
         }
@@ -321,7 +326,7 @@ impl Priv {
                 {
                     // Its journal says that it was granted; a restart must not believe that.
                     let closed = Claim { action: Action::Close, ..claim };
-                    engine.channel.push(&Frame::Closed(closed), self.generation, vec![]);
+                    engine.channel.push(&Frame::Decided(closed), self.generation, vec![]);
                     // A sound [engine] reads what it is told.
                     if engine.channel.waiting() > MOST_WAITING {
                         return Ok(Err(Broken::Frame));
@@ -355,7 +360,7 @@ impl Priv {
             | Frame::End
             | Frame::Listen(_)
             | Frame::Capture(_)
-            | Frame::Closed(_)
+            | Frame::Decided(_)
             | Frame::Ask
             | Frame::Stop => return Ok(Err(Broken::Frame)),
         }

@@ -55,7 +55,7 @@ impl Priv {
         let claims = self.enforcer.evict(prefix, now);
         if let Some(engine) = &mut self.engine {
             for claim in &claims {
-                engine.channel.push(&Frame::Closed(*claim), self.generation, vec![]);
+                engine.channel.push(&Frame::Decided(*claim), self.generation, vec![]);
             }
         }
         claims.len()

@@ -51,6 +51,12 @@ impl Family {
     pub(super) fn older(self) -> &'static str {
         self.pick("opensesame4-older", "opensesame6-older")
     }
+
+    /// The set of those whose sessions have been ended.
+    pub(super) fn cuts(self) -> &'static str {
+        self.pick("opensesame4-cut", "opensesame6-cut")
+    }
+
     /// The set of those who are banned.
     pub(super) fn bans(self) -> &'static str {
         self.pick("opensesame4-ban", "opensesame6-ban")

@@ -6,6 +6,7 @@
 //! table that answers would leave the port open as soon as somebody flushes that table.)
 //! Needs iptables 1.6.2 (`iptables-restore -w`).
 
+mod cut;
 mod family;
 mod program;
 mod remove;
@@ -14,8 +15,8 @@ mod sessions;
 mod sets;
 mod tools;
 
-use super::{Bar, Element, Error, Firewall, Opening, Program, Shield};
-use crate::access::{Ports, Prefix, Refuse};
+use super::{Bar, Connections, Element, Error, Firewall, Opening, Program, Shield};
+use crate::access::{Ports, Prefix, Protocol, Refuse};
 use crate::time::{Mono, Now};
 use family::Family;
 use program::WAIT;
@@ -42,6 +43,9 @@ pub struct Iptables {
     version: String,
     openings: Openings,
     bars: Bars,
+    cuts: cut::Cuts,
+    /// Away while it cuts.
+    connections: Option<Connections>,
     older: Vec<Session>,
     /// What the lease chains look up, once a `sync` has succeeded and no step failed since.
     mode: Option<Mode>,
@@ -93,6 +97,14 @@ struct Session {
     to: SocketAddr,
 }
 
+impl Session {
+    /// Address and port.
+    fn through(&self) -> Element {
+        let to = Ports::new(Protocol::Tcp, self.to.port(), self.to.port()).unwrap_or(sets::LOWEST);
+        Element { from: Prefix::host(self.from.ip()), to }
+    }
+}
+
 impl Iptables {
     /// Finds the tools that the system uses.
     ///
@@ -127,6 +139,8 @@ impl Iptables {
             version,
             openings: Openings::new(),
             bars: Bars::new(),
+            cuts: cut::Cuts::new(),
+            connections: Some(Connections::open()?),
             older: Vec::new(),
             mode: None,
             told,
@@ -161,6 +175,7 @@ impl Iptables {
         match sessions::read(&protected) {
             Ok(older) => {
                 self.older = older;
+                self.older.retain(|s| !self.cuts.contains_key(&s.through()));
                 true
             }
             Err(e) => {
@@ -187,8 +202,8 @@ impl Iptables {
     /// for it.
     fn fill(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<(), Error> {
         let older = known.then_some(self.older.as_slice());
-        let (openings, bars) = (&self.openings, &self.bars);
-        let text = || families.iter().map(|(f, _)| sets::fill(*f, openings, bars, older, now));
+        let lists = sets::Lists { openings: &self.openings, bars: &self.bars, cuts: &self.cuts };
+        let text = || families.iter().map(|(f, _)| sets::fill(*f, &lists, older, now));
         let Err(error) = self.ipset(&text().collect::<String>()) else { return Ok(()) };
         let Error::Refused(why) = &error else { return Err(error) };
         log::warn!("the sets are made anew: {why}");
@@ -316,6 +331,7 @@ impl Firewall for Iptables {
         if self.mode.is_none() {
             return Err(unsynced());
         }
+        self.lift(openings, now)?;
         let (mut elements, mut rules) = (Vec::new(), [false; 2]);
         for Opening { element, until } in openings {
             let plain = sets::is_plain(element, *until, now);
@@ -336,6 +352,36 @@ impl Firewall for Iptables {
             rules[usize::from(Family::V6.has(element))] |= before.is_some_and(|b| b.plain);
         }
         self.tell(elements, rules, now)
+    }
+
+    fn can_cut(&self) -> Result<(), Error> {
+        match self.ipset {
+            Some(_) => Ok(()),
+            None => Err(Error::Missing("ipset, without which iptables cannot cut".into())),
+        }
+    }
+
+    fn cut(
+        &mut self,
+        elements: &[Element],
+        spared: &dyn Fn(&Element) -> bool,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.close(elements, now)?;
+        let single = |e: &&Element| e.from.is_host() && e.to.is_single() && !spared(e);
+        self.shut(&elements.iter().filter(single).copied().collect::<Vec<_>>(), now)?;
+        let Some(mut connections) = self.connections.take() else { return Ok(()) };
+        let routed = self.shield.routed.clone();
+        let done = connections.cut(elements, &routed, spared, |through| self.shut(through, now));
+        self.connections = Some(connections);
+        done
+    }
+
+    fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
+        match &mut self.connections {
+            Some(connections) => connections.through(elements, &self.shield.routed),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn can_bar(&self) -> Result<(), Error> {

@@ -135,6 +135,9 @@ pub(super) fn shield(
         let to = ports("dport", protected);
         rule(CHAIN, &format!("{to} -m addrtype --dst-type LOCAL -g {JUDGE}"));
     }
+    if mode == Mode::Sets {
+        rule(JUDGE, &format!("-m set --match-set {} src,dst -j DROP", family.cuts()));
+    }
     rule(JUDGE, "-m conntrack --ctstate ESTABLISHED -j RETURN");
     rule(JUDGE, &format!("{LATER} -m conntrack --ctstate UNTRACKED -j RETURN"));
     rule(JUDGE, &format!("{LATER} -g {OLDER}"));

@@ -1,5 +1,6 @@
 //! Openings and older sessions as input of `ipset restore` (ipset(8)): pure.
 
+use super::cut::Cuts;
 use super::{Bars, Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix, Protocol};
 use crate::firewall::Element;
@@ -23,7 +24,7 @@ const BANS: u32 = 131_072;
 type Key = (Prefix, Protocol, u16);
 
 /// The lowest of all ports in the order of [`Ports`].
-const LOWEST: Ports = match Ports::new(Protocol::Tcp, 1, 1) {
+pub(super) const LOWEST: Ports = match Ports::new(Protocol::Tcp, 1, 1) {
     Some(ports) => ports,
     None => panic!("port 1 is a port"),
 };
@@ -106,13 +107,14 @@ fn few(element: &Element) -> bool {
 }
 
 /// The names of a family's sets with what makes them.
-fn kinds(family: Family) -> [(&'static str, String); 4] {
+fn kinds(family: Family) -> [(&'static str, String); 5] {
     let inet = family.inet();
     let leases = format!("family {inet} timeout 0 maxelem {ROOM}");
     [
         (family.hosts(), format!("hash:ip,port {leases}")),
         (family.nets(), format!("hash:net,port {leases}")),
         (family.older(), format!("hash:ip,port,ip family {inet} maxelem {ROOM}")),
+        (family.cuts(), format!("hash:ip,port {leases}")),
         (family.bans(), format!("hash:net family {inet} timeout 0 maxelem {BANS}")),
     ]
 }
@@ -122,22 +124,46 @@ pub(super) fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(NEW).unwrap_or(name);
     [Family::V4, Family::V6]
         .iter()
-        .any(|f| [f.hosts(), f.nets(), f.older(), f.bans()].contains(&base))
+        .any(|f| [f.hosts(), f.nets(), f.older(), f.cuts(), f.bans()].contains(&base))
 }
 
 /// Behind the name of a set that is about to take another's place.
 const NEW: &str = "-new";
 
+/// What the sets are filled from.
+#[derive(Clone, Copy)]
+pub(super) struct Lists<'a> {
+    pub(super) openings: &'a Openings,
+    pub(super) bars: &'a Bars,
+    pub(super) cuts: &'a Cuts,
+}
+
+/// Makes these what they have to be: cut with the right end, or not.
+pub(super) fn cuts(elements: &[Element], cuts: &Cuts, now: Now) -> String {
+    let mut out = String::new();
+    for element in elements {
+        let set = Family::of(element.from.address()).cuts();
+        let until = cuts.get(element).copied().unwrap_or(Mono(0));
+        for key in keys(element) {
+            if !add(&mut out, set, key, until, now) {
+                let (from, protocol, port) = key;
+                let _ = writeln!(out, "del {set} {from},{protocol}:{port}");
+            }
+        }
+    }
+    out
+}
+
 /// Fills a family's sets anew beside the old ones, and then swaps them: at no moment is a live
 /// opening missing. Sessions that are not known leave their set as it is.
 pub(super) fn fill(
     family: Family,
-    openings: &Openings,
-    bars: &Bars,
+    lists: &Lists<'_>,
     older: Option<&[Session]>,
     now: Now,
 ) -> String {
     let mut out = String::new();
+    let Lists { openings, bars, cuts } = *lists;
     let mut ends: BTreeMap<Key, Mono> = BTreeMap::new();
     for (element, held) in openings.iter().filter(|(e, h)| family.has(e) && !h.plain) {
         for key in keys(element) {
@@ -154,6 +180,13 @@ pub(super) fn fill(
         let fresh = format!("{name}{NEW}");
         for (key, until) in ends.iter().filter(|(key, _)| set(&key.0) == name) {
             add(&mut out, &fresh, *key, *until, now);
+        }
+        if name == family.cuts() {
+            for (element, until) in cuts.iter().filter(|(e, _)| family.has(e)) {
+                keys(element).for_each(|key| {
+                    add(&mut out, &fresh, key, *until, now);
+                });
+            }
         }
         if name == family.bans() {
             for from in bars.keys().filter(|p| family.is(p.address())) {
@@ -213,7 +246,9 @@ mod tests {
         let one = element("2001:db8::/64", "tcp/81");
         let line = "add opensesame6-net 2001:db8::/64,tcp:81 timeout 10\n";
         assert_eq!(change(&[one], &openings, NOW), line);
-        let filled = fill(Family::V6, &openings, &Bars::new(), Some(&[]), NOW);
+        let (nobody, none) = (Bars::new(), Cuts::new());
+        let lists = Lists { openings: &openings, bars: &nobody, cuts: &none };
+        let filled = fill(Family::V6, &lists, Some(&[]), NOW);
         let fresh = "add opensesame6-net-new 2001:db8::/64,tcp:81 timeout 10\n";
         assert!(filled.contains(fresh), "{filled}");
         // The longer one closes: the port stays for the shorter, its neighbours go.
@@ -238,7 +273,14 @@ mod tests {
         let banned = "192.0.2.66".parse().unwrap();
         let bars =
             Bars::from([(banned, Mono(70_001)), ("2001:db8::/64".parse().unwrap(), Mono(70_000))]);
-        let text = fill(Family::V4, &openings, &bars, Some(&[session]), NOW);
+        let ended = Cuts::from([(element("192.0.2.7", "tcp/22"), Mono(40_001))]);
+        let lists = Lists { openings: &openings, bars: &bars, cuts: &ended };
+        let text = fill(Family::V4, &lists, Some(&[session]), NOW);
+        assert!(text.contains("add opensesame4-cut-new 192.0.2.7,tcp:22 timeout 31\n"), "{text}");
+        let line = "add opensesame4-cut 192.0.2.7,tcp:22 timeout 31\n";
+        let one = [element("192.0.2.7", "tcp/22")];
+        assert_eq!(cuts(&one, &ended, NOW), line);
+        assert_eq!(cuts(&one, &Cuts::new(), NOW), "del opensesame4-cut 192.0.2.7,tcp:22\n");
         let bans: Vec<&str> =
             text.lines().filter(|l| l.starts_with("add opensesame4-ban")).collect();
         assert_eq!(bans, ["add opensesame4-ban-new 192.0.2.66 timeout 61"]);
@@ -262,12 +304,14 @@ mod tests {
                 "swap opensesame4-net-new opensesame4-net",
                 "create opensesame4-older",
                 "swap opensesame4-older-new opensesame4-older",
+                "create opensesame4-cut",
+                "swap opensesame4-cut-new opensesame4-cut",
                 "create opensesame4-ban",
                 "swap opensesame4-ban-new opensesame4-ban",
             ]
         );
         assert!(text.contains("add opensesame4-older-new 192.0.2.9,tcp:4000,192.0.2.200\n"));
-        let unknown = fill(Family::V4, &openings, &nobody, None, NOW);
+        let unknown = fill(Family::V4, &Lists { bars: &nobody, ..lists }, None, NOW);
         assert!(!unknown.contains("older-new"));
     }
 

@@ -3,6 +3,7 @@
 //! One table, `inet opensesame`, is ours. `rules` has what it asks, `sets` what it looks into;
 //! `sync` compares the table with what it should be and exchanges the difference.
 
+mod cut;
 mod dump;
 mod events;
 mod expression;
@@ -12,10 +13,10 @@ mod patience;
 mod plan;
 mod rules;
 mod sets;
-mod socket;
 mod wide;
 
-use super::{Bar, Element, Error, Firewall, Opening, Shield, disjoint};
+use super::netlink as socket;
+use super::{Bar, Connections, Element, Error, Firewall, Opening, Shield, disjoint};
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use events::Events;
@@ -25,7 +26,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use patience::Patience;
 use plan::{Target, Unit};
-use sets::{BAN4, BAN6, CUT4, CUT6, Contents, Key, LEASE4, LEASE6, PORTS, Pair, RESETS, Set, pair};
+use sets::{BAN4, BAN6, Contents, Key, LEASE4, LEASE6, PORTS, Pair, RESETS, Set, pair};
 use socket::{Failure, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -54,6 +55,9 @@ pub struct Nftables {
     sessions: Socket,
     wide: Wide,
     bars: BTreeMap<Prefix, Mono>,
+    cuts: cut::Cuts,
+    /// Away while it cuts.
+    connections: Option<Connections>,
     /// Nothing where the kernel does not tell.
     events: Option<Events>,
 }
@@ -84,6 +88,8 @@ impl Nftables {
                 .ok(),
             wide: Wide::new(BTreeMap::new(), Mono(0)),
             bars: BTreeMap::new(),
+            cuts: cut::Cuts::new(),
+            connections: Some(Connections::open()?),
         })
     }
 
@@ -99,7 +105,7 @@ impl Nftables {
         let all: Vec<Ports> = self.shield.protected.iter().map(|(ports, _)| *ports).collect();
         let resets = self.shield.protected.iter().filter(|(_, how)| *how == Refuse::Reset);
         let resets: Vec<Ports> = resets.map(|(ports, _)| *ports).collect();
-        let seeds = older::seeds(&mut self.sessions, &all);
+        let seeds = older::seeds(&mut self.sessions, &all, &self.cuts);
         let unseeded = seeds.is_err();
         let older = seeds.unwrap_or_else(|failure| {
             let why = Error::from(failure);
@@ -143,9 +149,8 @@ impl Nftables {
         for banned in pair([BAN4, BAN6], bars) {
             target(banned, true, false)?;
         }
-        // Not ours to decide here: they stay as they are.
-        for set in [CUT4, CUT6] {
-            target((set, Contents::new()), true, true)?;
+        for ended in cut::contents(&self.cuts, now) {
+            target(ended, true, false)?;
         }
         let replace = found.table && (how == How::FreshTable || plan::is_foreign(&found, &targets));
         let units = plan::everything(&self.shield, &found, &targets, replace);
@@ -252,7 +257,8 @@ impl Firewall for Nftables {
             true => self.wide.clone(),
             false => self.wide.after(now.mono, |all| all.extend(more)),
         };
-        let mut units = vec![self.wide.unit(&wide, now.mono)];
+        let mut units = cut::lift(&mut self.cuts, openings);
+        units.push(self.wide.unit(&wide, now.mono));
         for (set, all) in &hosts {
             let elements = all.iter().map(|(key, left)| (key, *left)).collect();
             units.extend(plan::renew(set, &elements));
@@ -275,6 +281,30 @@ impl Firewall for Nftables {
             units.extend(plan::remove(&set, keys));
         }
         self.change(&units, wide)
+    }
+
+    fn cut(
+        &mut self,
+        elements: &[Element],
+        spared: &dyn Fn(&Element) -> bool,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.close(elements, now)?;
+        let ended = elements.iter().filter(|e| sets::cut(e).is_some() && !spared(e));
+        self.shut(&ended.copied().collect::<Vec<_>>(), now.mono)?;
+        let Some(mut connections) = self.connections.take() else { return Ok(()) };
+        let routed = self.shield.routed.clone();
+        let shut = |through: &[Element]| self.shut(through, now.mono);
+        let done = connections.cut(elements, &routed, spared, shut);
+        self.connections = Some(connections);
+        done
+    }
+
+    fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
+        match &mut self.connections {
+            Some(connections) => connections.through(elements, &self.shield.routed),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn set_bars(&mut self, bars: &[Bar]) {

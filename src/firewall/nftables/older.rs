@@ -9,9 +9,11 @@
 //! Sessions of other network namespaces (published ports of containers) are not listed here; they
 //! are forwarded or translated, which is connection tracking's work, so it knows them.
 
+use super::Element;
+use super::cut::Cuts;
 use super::sets::{OLDER4, OLDER6, Pair, pair, session};
 use super::socket::{Failure, Socket};
-use crate::access::{Ports, Protocol, canonical};
+use crate::access::{Ports, Prefix, Protocol, canonical};
 use netlink_bindings::inet_diag::{Msg, ReqV2, TcpState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,10 +44,11 @@ fn connected() -> u32 {
     .fold(0, |mask, state| mask | 1 << state as u32)
 }
 
-/// The sessions on protected ports, as the contents of the two sets.
+/// The sessions on protected ports but those that have been ended, as the contents of the two sets.
 pub(super) fn seeds(
     socket: &mut Socket,
     protected: &[Ports],
+    cuts: &Cuts,
 ) -> Result<Pair<Option<u64>>, Failure> {
     let mut found = Vec::new();
     for family in FAMILIES {
@@ -53,9 +56,10 @@ pub(super) fn seeds(
             ReqV2 { family, protocol: Protocol::Tcp.number(), states: connected(), ..ReqV2::new() };
         socket.dump(BY_FAMILY, request.as_slice(), |payload| found.extend(read(payload)))?;
     }
-    let ours = |(_, _, dport): &(IpAddr, u16, u16)| {
-        let holds = |p: &Ports| p.first() <= *dport && *dport <= p.last();
-        protected.iter().any(|p| p.protocol() == Protocol::Tcp && holds(p))
+    let ours = |(peer, _, dport): &(IpAddr, u16, u16)| {
+        let Some(to) = Ports::new(Protocol::Tcp, *dport, *dport) else { return false };
+        let through = Element { from: Prefix::host(*peer), to };
+        protected.iter().any(|p| p.contains(&to)) && !cuts.contains_key(&through)
     };
     let keys = found.into_iter().filter(ours).map(|(peer, s, d)| (session(peer, s, d), None));
     Ok(pair([OLDER4, OLDER6], keys))

@@ -153,6 +153,12 @@ pub(super) fn host(element: &Element) -> Option<(Set, Key)> {
     (from.is_host() && to.is_single()).then_some((set, Key { first, last: None }))
 }
 
+/// The set and the key of somebody whose sessions on one port have been ended, or nothing.
+pub(super) fn cut(element: &Element) -> Option<(Set, Key)> {
+    let set = if element.from.address().is_ipv4() { CUT4 } else { CUT6 };
+    host(element).map(|(_, key)| (set, key))
+}
+
 /// The set and the key of a piece of the wide openings.
 pub(super) fn rectangle(r: &Rectangle) -> (Set, Key) {
     let set = if r.addresses.0.is_ipv4() { WIDE4 } else { WIDE6 };

@@ -267,6 +267,23 @@ impl Firewall for Pf {
         })
     }
 
+    fn can_cut(&self) -> Result<(), Error> {
+        Err(Error::Missing("on-expiry = \"cut\" with pf".into()))
+    }
+
+    fn cut(
+        &mut self,
+        elements: &[Element],
+        _: &dyn Fn(&Element) -> bool,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.close(elements, now)
+    }
+
+    fn connected(&mut self, _: &[Element]) -> Result<Vec<Element>, Error> {
+        Err(Error::Missing("while-connected with pf".into()))
+    }
+
     fn set_bars(&mut self, bars: &[Bar]) {
         self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
     }

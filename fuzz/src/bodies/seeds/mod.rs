@@ -177,7 +177,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("end", Frame::End),
         ("listen", Frame::Listen(vec![Mode::Spa, Mode::Plain])),
         ("capture", Frame::Capture(capture)),
-        ("closed", Frame::Closed(close)),
+        ("closed", Frame::Decided(close)),
         ("ask", Frame::Ask),
         ("stop", Frame::Stop),
         ("grant", Frame::Grant(claim())),

@@ -1,10 +1,10 @@
-//! The netlink socket: dumps, and batches that the kernel commits as one transaction.
+//! The netlink socket: dumps, single requests, and batches that the kernel commits as one transaction.
 //!
 //! Only the last message of a batch asks for an acknowledgement, so a long batch cannot overrun
 //! the receive buffer with them; a message that fails is reported whether it asked or not, and
 //! comes first (kernel: `net/netfilter/nfnetlink.c`).
 
-use super::super::Error;
+use super::Error;
 use netlink_bindings::builtin::Nlmsghdr;
 use netlink_bindings::nftables::Nfgenmsg;
 use nix::errno::Errno;
@@ -179,6 +179,21 @@ impl Socket {
             Some(message) => Failure::Refused(failed.1, message.what.clone()),
             None => Failure::Batch(failed.1),
         })
+    }
+
+    /// Sends one message that is no batch, and waits for its acknowledgement.
+    pub(super) fn ask(&mut self, kind: u16, body: &[u8]) -> Result<(), Failure> {
+        let seq = self.seq;
+        self.seq = self.seq.wrapping_add(1);
+        let mut bytes = Vec::new();
+        put(&mut bytes, kind, NLM_F_ACK, seq, body);
+        self.drain();
+        self.send(&bytes).map_err(Failure::Batch)?;
+        match self.outcome(seq, 0) {
+            Outcome::Done => Ok(()),
+            Outcome::Failed(_, errno) => Err(Failure::Batch(errno)),
+            Outcome::Lost => Err(Failure::Lost),
+        }
     }
 
     /// Reads answers until the batch that began with sequence number `first` is decided.

@@ -1,0 +1,369 @@
+//! Live connections: sock_diag(7) has the TCP sessions that end on this machine, connection tracking
+//! those that go through it, and what there is of UDP.
+//!
+//! To delete an entry of connection tracking does not end a session: the next packet of the other
+//! side makes a new one. So the socket goes first (SOCK_DESTROY, kernel 4.5), which tells the peer by
+//! a reset, and who comes by what is left is dropped by a rule of the caller.
+
+use super::netlink::{Failure, Socket};
+use super::{Element, Error, Routed};
+use crate::access::{Ports, Prefix, Protocol, canonical};
+use netlink_bindings::inet_diag::{Msg, ReqV2, TcpState};
+use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// SOCK_DIAG_BY_FAMILY and SOCK_DESTROY (Linux `sock_diag.h`).
+const BY_FAMILY: u16 = 20;
+const DESTROY: u16 = 21;
+/// IPCTNL_MSG_CT_GET and IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK (`nfnetlink_conntrack.h`).
+const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+/// RTM_GETADDR (`rtnetlink.h`), and the attributes of an answer.
+const GET_ADDRESS: u16 = 22;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+/// Attributes of an entry: CTA_TUPLE_ORIG, _REPLY, CTA_PROTOINFO, CTA_ID, CTA_ZONE.
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const PROTOINFO: u16 = 4;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+/// TCP_CONNTRACK_ESTABLISHED.
+const ESTABLISHED: u8 = 3;
+/// How often what has come up meanwhile is looked for.
+const ROUNDS: usize = 4;
+
+/// A connection through a protected port, seen from its stranger's end.
+#[derive(Debug)]
+struct Live {
+    through: Element,
+    /// Data flows, or may.
+    established: bool,
+    handle: Handle,
+}
+
+/// How it is ended.
+#[derive(Debug)]
+enum Handle {
+    /// A request to destroy the socket.
+    Socket(Vec<u8>),
+    /// A request to delete the entry.
+    Entry(Vec<u8>),
+}
+
+/// What the kernel is asked about connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    diag: Socket,
+    track: Socket,
+    route: Socket,
+    told: bool,
+}
+
+impl Connections {
+    /// In the network namespace of the calling thread.
+    pub(super) fn open() -> Result<Connections, Error> {
+        let open = |protocol| Socket::open(protocol).map_err(Failure::Batch);
+        Ok(Connections {
+            diag: open(SockProtocol::NetlinkSockDiag)?,
+            track: open(SockProtocol::NetlinkNetFilter)?,
+            route: open(SockProtocol::NetlinkRoute)?,
+            told: false,
+        })
+    }
+
+    /// Through which of these a connection lives.
+    pub(super) fn through(
+        &mut self,
+        elements: &[Element],
+        routed: &[Routed],
+    ) -> Result<Vec<Element>, Error> {
+        if elements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let live = self.find(elements, routed)?;
+        let lives = |e: &&Element| live.iter().any(|l| l.established && holds(e, &l.through));
+        Ok(elements.iter().filter(lives).copied().collect())
+    }
+
+    /// Ends all that runs through these but what is `spared`, after `shut` has made the kernel drop
+    /// what comes by it.
+    pub(super) fn cut(
+        &mut self,
+        elements: &[Element],
+        routed: &[Routed],
+        spared: &dyn Fn(&Element) -> bool,
+        mut shut: impl FnMut(&[Element]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for _ in 0..ROUNDS {
+            let mut live = self.find(elements, routed)?;
+            live.retain(|l| !spared(&l.through));
+            if live.is_empty() {
+                break;
+            }
+            let mut through: Vec<Element> = live.iter().map(|l| l.through).collect();
+            through.sort_unstable();
+            through.dedup();
+            shut(&through)?;
+            live.iter().for_each(|l| self.end(l));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, live: &Live) {
+        let done = match &live.handle {
+            Handle::Socket(request) => self.diag.ask(DESTROY, request),
+            Handle::Entry(request) => self.track.ask(DELETE, request),
+        };
+        match done {
+            // It has ended by itself.
+            Ok(()) | Err(Failure::Batch(Errno::ENOENT)) => {}
+            Err(failure) => self.tell("a connection is left to die in silence", failure),
+        }
+    }
+
+    fn tell(&mut self, what: &str, failure: Failure) {
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!("{what}: {}", Error::from(failure));
+        }
+    }
+
+    fn find(&mut self, elements: &[Element], routed: &[Routed]) -> Result<Vec<Live>, Failure> {
+        let mut live = Vec::new();
+        let wanted = |through: &Element| elements.iter().any(|e| holds(e, through));
+        for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
+            let request = ReqV2 {
+                family: family as u8,
+                protocol: Protocol::Tcp.number(),
+                states: states(),
+                ..ReqV2::new()
+            };
+            self.diag.dump(BY_FAMILY, request.as_slice(), |payload| {
+                live.extend(session(payload).filter(|l| wanted(&l.through)));
+            })?;
+        }
+        let mut own = Vec::new();
+        self.route.dump(GET_ADDRESS, &[0; 8], |payload| own.extend(own_address(payload)))?;
+        let here = |at: IpAddr| {
+            own.contains(&at) || routed.iter().any(|r| r.at.contains(&Prefix::host(at)))
+        };
+        let dumped = self.track.dump(GET, &[0; 4], |payload| {
+            live.extend(entry(payload, here).filter(|l| wanted(&l.through)));
+        });
+        if let Err(failure) = dumped {
+            // A kernel without ctnetlink: what ends here is found all the same.
+            self.tell("forwarded connections are not found", failure);
+        }
+        Ok(live)
+    }
+}
+
+fn holds(element: &Element, through: &Element) -> bool {
+    element.from.contains(&through.from) && element.to.contains(&through.to)
+}
+
+/// The states in which there is a peer that hears of the end.
+fn states() -> u32 {
+    use TcpState::{
+        CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, NewSynRecv, SynRecv,
+    };
+    [Established, SynRecv, FinWait1, FinWait2, CloseWait, LastAck, Closing, NewSynRecv]
+        .into_iter()
+        .fold(0, |mask, state| mask | 1 << state as u32)
+}
+
+/// A session out of an answer of sock_diag: `inet_diag_msg`, whose third byte is the state.
+fn session(payload: &[u8]) -> Option<Live> {
+    let msg = Msg::new_from_slice(payload.get(..Msg::len())?)?;
+    let v4 = || msg.sockid.dst.first_chunk::<4>().map(|a| IpAddr::V4(Ipv4Addr::from(*a)));
+    let peer = match i32::from(msg.family) {
+        nix::libc::AF_INET => v4()?,
+        nix::libc::AF_INET6 => canonical(IpAddr::V6(Ipv6Addr::from(msg.sockid.dst))),
+        _ => return None,
+    };
+    let request = ReqV2 {
+        family: msg.family,
+        protocol: Protocol::Tcp.number(),
+        states: u32::MAX,
+        sockid: msg.sockid.clone(),
+        ..ReqV2::new()
+    };
+    let state = u32::from(*payload.get(1)?);
+    Some(Live {
+        through: element(peer, Protocol::Tcp, u16::from_be(msg.sockid._sport_be))?,
+        established: [TcpState::Established as u32, TcpState::CloseWait as u32].contains(&state),
+        handle: Handle::Socket(request.as_slice().to_vec()),
+    })
+}
+
+fn element(peer: IpAddr, protocol: Protocol, port: u16) -> Option<Element> {
+    Some(Element { from: Prefix::host(peer), to: Ports::new(protocol, port, port)? })
+}
+
+/// The attributes of a message (netlink(7)): type without its flags, payload, and all of its bytes.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let head = bytes.first_chunk::<4>()?;
+        let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let kind = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
+        let (whole, payload) = (bytes.get(..len)?, bytes.get(4..len)?);
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, payload, whole))
+    })
+}
+
+fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(k, ..)| *k == kind).map(|(_, payload, _)| payload)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => bytes.first_chunk::<4>().map(|a| IpAddr::V4(Ipv4Addr::from(*a))),
+        _ => bytes.first_chunk::<16>().map(|a| IpAddr::V6(Ipv6Addr::from(*a))),
+    }
+}
+
+/// One of this machine's addresses, out of an `ifaddrmsg`.
+fn own_address(payload: &[u8]) -> Option<IpAddr> {
+    let rest = payload.get(8..)?;
+    // On a link to one peer IFA_ADDRESS is the peer's.
+    attribute(rest, IFA_LOCAL).or_else(|| attribute(rest, IFA_ADDRESS)).and_then(address)
+}
+
+/// One direction of an entry.
+struct Tuple {
+    from: IpAddr,
+    to: IpAddr,
+    protocol: Protocol,
+    /// Source and destination.
+    ports: (u16, u16),
+}
+
+/// CTA_TUPLE_IP (addresses 1 and 2 of IPv4, 3 and 4 of IPv6) and CTA_TUPLE_PROTO.
+fn tuple(bytes: &[u8]) -> Option<Tuple> {
+    let (ip, proto) = (attribute(bytes, 1)?, attribute(bytes, 2)?);
+    let either = |v4, v6| attribute(ip, v4).or_else(|| attribute(ip, v6)).and_then(address);
+    let port = |kind| attribute(proto, kind)?.first_chunk().map(|p| u16::from_be_bytes(*p));
+    Some(Tuple {
+        from: either(1, 3)?,
+        to: either(2, 4)?,
+        protocol: Protocol::from_number(*attribute(proto, 1)?.first()?)?,
+        ports: (port(2)?, port(3)?),
+    })
+}
+
+/// An entry to a protected port of this machine, or of one that it routes to. One that our own
+/// datagrams began is seen from its other end.
+fn entry(payload: &[u8], here: impl Fn(IpAddr) -> bool) -> Option<Live> {
+    // Behind `nfgenmsg`.
+    let rest = payload.get(4..)?;
+    let original = tuple(attribute(rest, ORIGINAL)?)?;
+    let reply = tuple(attribute(rest, REPLY)?)?;
+    let through = match original.protocol {
+        Protocol::Udp if here(original.from) && !here(original.to) => {
+            element(reply.from, Protocol::Udp, reply.ports.1)?
+        }
+        protocol if here(original.to) => element(original.from, protocol, original.ports.1)?,
+        Protocol::Tcp | Protocol::Udp => return None,
+    };
+    let state = || {
+        let tcp = attribute(attribute(rest, PROTOINFO)?, 1)?;
+        attribute(tcp, 1)?.first().copied()
+    };
+    // The family, the original direction and the entry's number identify it.
+    let mut request = payload.get(..4)?.to_vec();
+    for (kind, _, whole) in attributes(rest) {
+        if [ORIGINAL, ID, ZONE].contains(&kind) {
+            request.extend(whole);
+            request.resize(request.len().next_multiple_of(4), 0);
+        }
+    }
+    Some(Live {
+        established: original.protocol == Protocol::Udp || state() == Some(ESTABLISHED),
+        through,
+        handle: Handle::Entry(request),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut out = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
+        out.extend(kind.to_ne_bytes());
+        out.extend(payload);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
+    fn direction(
+        kind: u16,
+        from: [u8; 4],
+        to: [u8; 4],
+        protocol: u8,
+        ports: (u16, u16),
+    ) -> Vec<u8> {
+        let ip = [put(1, &from), put(2, &to)].concat();
+        let (sport, dport) = (ports.0.to_be_bytes(), ports.1.to_be_bytes());
+        let proto = [put(1, &[protocol]), put(2, &sport), put(3, &dport)].concat();
+        // Nested attributes carry a flag.
+        put(0x8000 | kind, &[put(0x8001, &ip), put(0x8002, &proto)].concat())
+    }
+
+    const PEER: [u8; 4] = [192, 0, 2, 9];
+    const OWN: [u8; 4] = [192, 0, 2, 1];
+
+    fn read(parts: &[Vec<u8>]) -> Option<Live> {
+        let payload = [vec![2, 0, 0, 0], parts.concat()].concat();
+        entry(&payload, |at| at == IpAddr::from(OWN))
+    }
+
+    #[test]
+    fn an_entry_is_seen_from_the_strangers_end() {
+        let parts = [
+            direction(ORIGINAL, PEER, OWN, 6, (4000, 22)),
+            direction(REPLY, OWN, PEER, 6, (22, 4000)),
+            put(0x8000 | PROTOINFO, &put(0x8001, &put(1, &[ESTABLISHED]))),
+            put(ID, &[1, 2, 3, 4]),
+        ];
+        let live = read(&parts).unwrap();
+        let expected = element(PEER.into(), Protocol::Tcp, 22).unwrap();
+        assert_eq!((live.through, live.established), (expected, true));
+        let Handle::Entry(request) = live.handle else { panic!("no entry") };
+        assert_eq!(request, [vec![2, 0, 0, 0], parts[0].clone(), parts[3].clone()].concat());
+        // To somebody else, or without its second half: not ours.
+        let other = [198, 51, 100, 1];
+        let foreign = [
+            direction(ORIGINAL, PEER, other, 6, (4000, 22)),
+            direction(REPLY, other, PEER, 6, (22, 4000)),
+        ];
+        assert!(read(&foreign).is_none() && read(&parts[..1]).is_none());
+    }
+
+    #[test]
+    fn datagrams_that_we_began_to_send_belong_to_the_peer_all_the_same() {
+        let parts = [
+            direction(ORIGINAL, OWN, PEER, 17, (51820, 4000)),
+            direction(REPLY, PEER, OWN, 17, (4000, 51820)),
+        ];
+        let live = read(&parts).unwrap();
+        assert_eq!(live.through, element(PEER.into(), Protocol::Udp, 51820).unwrap());
+        // A TCP connection of our own is nobody's lease.
+        let parts = [
+            direction(ORIGINAL, OWN, PEER, 6, (22, 443)),
+            direction(REPLY, PEER, OWN, 6, (443, 22)),
+        ];
+        assert!(read(&parts).is_none());
+    }
+
+    #[test]
+    fn attributes_that_are_cut_short_end_the_list() {
+        let bytes = [put(1, b"abc"), put(2, b"")].concat();
+        let kinds = |bytes: &[u8]| attributes(bytes).map(|(k, ..)| k).collect::<Vec<_>>();
+        assert_eq!(kinds(&bytes), [1, 2]);
+        assert_eq!(kinds(&bytes[..10]), [1]);
+        assert!(kinds(&[3, 0, 1, 0]).is_empty() && kinds(&[]).is_empty());
+    }
+}

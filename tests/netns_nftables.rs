@@ -14,6 +14,7 @@ mod nftables {
     mod confined;
     mod doors;
     mod drift;
+    mod gateways;
     mod router;
     mod scans;
     mod sessions;

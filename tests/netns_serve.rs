@@ -18,6 +18,7 @@ mod serve {
     mod confirm;
     mod doctor;
     mod gate;
+    mod gateway;
     mod heal;
     mod hostile;
     mod kills;

@@ -1,6 +1,6 @@
 //! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
 
-use super::config::{Backend, Block, Config};
+use super::config::{Backend, Block, Config, Place};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control, last_good};
@@ -137,7 +137,9 @@ pub fn session_at_stake(config: &Config) -> Option<String> {
     let mut words = about.split_whitespace();
     let (from, port) = (words.next()?, words.nth(2)?.parse().ok()?);
     let own = Ports::new(Protocol::Tcp, port, port)?;
-    let service = config.services.iter().find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
+    let elsewhere = |s: &Service| matches!(config.places.get(&s.id), Some(Place::Hosts(_)));
+    let mut shut = config.services.iter().filter(|s| !elsewhere(s));
+    let service = shut.find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
     // What no rule with `keep state` let in has no state, and is judged anew with each packet.
     let fate = match config.backend {
         Backend::Pf => "lives on only if it is in `pfctl -s states`",

@@ -79,6 +79,7 @@ pub struct Shield {
 }
 
 /// Ports of other hosts. Their numbers stand for nothing else: an opening says no destination.
+/// Ranges that overlap are the same, at several hosts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Routed {
     /// Where.

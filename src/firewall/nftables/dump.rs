@@ -26,7 +26,7 @@ const HEADER: usize = 4;
 pub(super) struct Chain {
     /// None: not a base chain.
     pub(super) hook: Option<Hook>,
-    /// It is of type `filter`, for no device, and not offloaded.
+    /// It is of type `filter` or `nat`, for no device, and not offloaded.
     pub(super) plain: bool,
 }
 
@@ -113,11 +113,13 @@ pub(super) fn look(socket: &mut Socket) -> Result<Found, Failure> {
         let bare = |h: &netlink_bindings::nftables::IterableNftHookAttrs<'_>| {
             h.get_dev().is_err() && h.get_devs().is_err()
         };
-        let plain = flags == 0
-            && hook.as_ref().is_none_or(|h| bare(h) && chain.get_type() == Ok(c"filter"));
+        let nat = chain.get_type() == Ok(c"nat");
+        let kind = nat || chain.get_type() == Ok(c"filter");
+        let plain = flags == 0 && hook.as_ref().is_none_or(|h| bare(h) && kind);
         let hook = hook.map(|h| Hook {
             number: h.get_num().unwrap_or(u32::MAX),
             priority: h.get_priority().unwrap_or(0),
+            nat,
         });
         found.chains.insert(name.into(), Chain { hook, plain });
     })?;

@@ -45,6 +45,8 @@ pub(super) struct Hook {
     pub(super) number: u32,
     /// Lower is earlier.
     pub(super) priority: i32,
+    /// Of type `nat`, else `filter`.
+    pub(super) nat: bool,
 }
 
 /// The header of every message about a family `inet`.
@@ -89,7 +91,7 @@ pub(super) fn new_chain(name: &CStr, hook: Option<Hook>) -> Message {
             .push_priority(hook.priority)
             .end_nested()
             .push_policy(ACCEPT)
-            .push_type(c"filter");
+            .push_type(if hook.nat { c"nat" } else { c"filter" });
     })
 }
 

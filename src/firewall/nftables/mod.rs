@@ -15,7 +15,7 @@ mod sets;
 mod socket;
 mod wide;
 
-use super::{Bar, Element, Error, Firewall, Opening, Shield, disjoint};
+use super::{Bar, Element, Error, Firewall, Opening, Routed, Shield, disjoint};
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use events::Events;
@@ -25,7 +25,10 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use patience::Patience;
 use plan::{Target, Unit};
-use sets::{BAN4, BAN6, CUT4, CUT6, Contents, Key, LEASE4, LEASE6, PORTS, Pair, RESETS, Set, pair};
+use sets::{
+    BAN4, BAN6, CUT4, CUT6, Contents, Key, LEASE4, LEASE6, PORTS, Pair, RESETS, ROUTED4, ROUTED6,
+    Set, pair,
+};
 use socket::{Failure, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -65,7 +68,13 @@ impl Nftables {
     /// # Errors
     /// [`Error::Rights`] without CAP_NET_ADMIN, [`Error::Missing`] without nf_tables.
     pub fn new(shield: &Shield) -> Result<Nftables, Error> {
-        shield.is_plain("nftables")?;
+        let rest = Shield {
+            routed: Vec::new(),
+            forwards: Vec::new(),
+            trusted: Vec::new(),
+            ..shield.clone()
+        };
+        rest.is_plain("nftables")?;
         let open = |protocol, name: &str| Socket::open(protocol).map_err(|e| unopened(e, name));
         let mut socket = open(SockProtocol::NetlinkNetFilter, "nfnetlink")?;
         let sessions = open(SockProtocol::NetlinkSockDiag, "sock_diag")?;
@@ -97,8 +106,12 @@ impl Nftables {
     ) -> Result<bool, Failure> {
         let found = dump::look(&mut self.socket)?;
         let all: Vec<Ports> = self.shield.protected.iter().map(|(ports, _)| *ports).collect();
-        let resets = self.shield.protected.iter().filter(|(_, how)| *how == Refuse::Reset);
-        let resets: Vec<Ports> = resets.map(|(ports, _)| *ports).collect();
+        // A port of a service elsewhere belongs to no other, and is the same at all its hosts.
+        let elsewhere = self.shield.routed.iter().map(|r| (r.ports, r.refuse));
+        let resets = self.shield.protected.iter().copied().chain(elsewhere);
+        let resets: BTreeSet<Ports> =
+            resets.filter(|(_, how)| *how == Refuse::Reset).map(|(ports, _)| ports).collect();
+        let resets: Vec<Ports> = resets.into_iter().collect();
         let seeds = older::seeds(&mut self.sessions, &all);
         let unseeded = seeds.is_err();
         let older = seeds.unwrap_or_else(|failure| {
@@ -129,6 +142,9 @@ impl Nftables {
         };
         target(static_ports(PORTS, &all), false, false)?;
         target(static_ports(RESETS, &resets), false, false)?;
+        for hosts in routed(&self.shield) {
+            target(hosts, false, false)?;
+        }
         for sessions in older {
             target(sessions, false, unseeded)?;
         }
@@ -147,7 +163,8 @@ impl Nftables {
         for set in [CUT4, CUT6] {
             target((set, Contents::new()), true, true)?;
         }
-        let replace = found.table && (how == How::FreshTable || plan::is_foreign(&found, &targets));
+        let replace = found.table
+            && (how == How::FreshTable || plan::is_foreign(&self.shield, &found, &targets));
         let units = plan::everything(&self.shield, &found, &targets, replace);
         // A table that is replaced comes with all that was in it.
         let room = if replace { self.socket.most() } else { self.socket.room() };
@@ -197,6 +214,16 @@ fn unopened(errno: Errno, name: &str) -> Error {
         return Error::Missing(format!("{name} in this kernel"));
     }
     Error::Refused(format!("{name} socket: {}", errno.desc()))
+}
+
+/// What is protected at other hosts; nothing where there is none.
+fn routed(shield: &Shield) -> Vec<(Set, Contents)> {
+    let element = |r: &Routed| Element { from: r.at, to: r.ports };
+    let all = shield.routed.iter().map(|r| Opening { element: element(r), until: Mono(0) });
+    let all = disjoint(&all.collect::<Vec<_>>());
+    let sets = [ROUTED4, ROUTED6];
+    let parts = all.iter().map(|(r, _)| (sets::rectangle(sets, r), None));
+    pair(sets, parts).into_iter().filter(|_| !shield.routed.is_empty()).collect()
 }
 
 /// The openings that are not over: those of one address and one port by set, and the wide ones.

@@ -6,7 +6,7 @@ use super::message::{
     ELEMENTS, add, delete, delete_rules, delete_set, delete_table, new_chain, new_rule, new_set,
     new_table,
 };
-use super::rules::{CHAINS, rules};
+use super::rules::{chains, rules};
 use super::sets::{Contents, Key, Set};
 use super::socket::Message;
 
@@ -97,9 +97,10 @@ pub(super) struct Target {
 }
 
 /// Whether the table has something that neither `sync` makes nor can mend in place.
-pub(super) fn is_foreign(found: &Found, targets: &[Target]) -> bool {
+pub(super) fn is_foreign(shield: &Shield, found: &Found, targets: &[Target]) -> bool {
+    let all = chains(shield);
     let chain = |(name, chain): (&std::ffi::CString, &super::dump::Chain)| {
-        let ours = CHAINS.iter().find(|(n, _)| *n == name.as_c_str());
+        let ours = all.iter().find(|(n, _)| *n == name.as_c_str());
         !ours.is_some_and(|(_, hook)| *hook == chain.hook && chain.plain)
     };
     let set = |name: &std::ffi::CString| targets.iter().all(|t| t.set.name != name.as_c_str());
@@ -131,7 +132,7 @@ pub(super) fn everything(
         }
         head.push(new_set(&target.set, id as u32 + 1));
     }
-    head.extend(CHAINS.iter().map(|(name, hook)| new_chain(name, *hook)));
+    head.extend(chains(shield).iter().map(|(name, hook)| new_chain(name, *hook)));
     for target in targets.iter().filter(|t| !t.in_pieces) {
         head.extend(exchange(&target.set, &have(target), &target.want));
     }

@@ -3,9 +3,11 @@
 use super::expression::{ESTABLISHED, Rule, UNTRACKED};
 use super::message::Hook;
 use super::sets::{
-    BAN4, BAN6, CUT4, CUT6, LEASE4, LEASE6, OLDER4, OLDER6, PORTS, RESETS, Set, WIDE4, WIDE6,
+    BAN4, BAN6, CUT4, CUT6, LEASE4, LEASE6, OLDER4, OLDER6, PORTS, RESETS, ROUTED4, ROUTED6, Set,
+    WIDE4, WIDE6,
 };
 use super::{Field, Shield};
+use crate::access::Protocol;
 use std::ffi::CStr;
 
 const PREROUTING: u32 = 0;
@@ -16,13 +18,23 @@ const RAW: i32 = -300;
 /// is still the one that the stranger asked for, also where a container will answer.
 const SHIELD: i32 = -110;
 
+/// Where the destination is translated (NF_IP_PRI_NAT_DST).
+const TRANSLATION: i32 = -100;
+
 /// Our chains and their hooks, in the order in which they can be made.
-pub(super) const CHAINS: [(&CStr, Option<Hook>); 4] = [
-    (c"judge", None),
-    (c"untracked", Some(Hook { number: PREROUTING, priority: RAW })),
-    (c"untracked-out", Some(Hook { number: OUTPUT, priority: RAW })),
-    (c"shield", Some(Hook { number: PREROUTING, priority: SHIELD })),
-];
+pub(super) fn chains(shield: &Shield) -> Vec<(&'static CStr, Option<Hook>)> {
+    let hook = |number, priority, nat| Some(Hook { number, priority, nat });
+    let mut all = vec![
+        (c"judge", None),
+        (c"untracked", hook(PREROUTING, RAW, false)),
+        (c"untracked-out", hook(OUTPUT, RAW, false)),
+        (c"shield", hook(PREROUTING, SHIELD, false)),
+    ];
+    if !shield.forwards.is_empty() {
+        all.push((c"forward", hook(PREROUTING, TRANSLATION, true)));
+    }
+    all
+}
 
 fn rule() -> Rule {
     Rule::default()
@@ -37,12 +49,29 @@ pub(super) fn rules(shield: &Shield) -> Vec<(&'static CStr, Rule)> {
     let mut all = Vec::new();
     // A flood of forged datagrams to the ports that everybody may send to fills no conntrack table.
     for port in &shield.listening {
-        let to = rule().udp_port(Field::To, *port).local().notrack();
-        all.push((c"untracked", to));
-        all.push((c"untracked-out", rule().udp_port(Field::From, *port).notrack()));
+        let of = |end| rule().port(Protocol::Udp, end, *port);
+        all.push((c"untracked", of(Field::To).local().notrack()));
+        all.push((c"untracked-out", of(Field::From).notrack()));
     }
     all.push((c"shield", rule().loopback().accept()));
-    all.push((c"shield", among(rule(), &PORTS).goto(c"judge")));
+    for name in &shield.trusted {
+        all.push((c"shield", rule().interface(name).accept()));
+    }
+    if !shield.routed.is_empty() {
+        all.push((c"shield", among(rule(), &ROUTED4).goto(c"judge")));
+        all.push((c"shield", among(rule(), &ROUTED6).goto(c"judge")));
+    }
+    // All else of a router's forwarding is not ours. Broadcast, multicast and anycast reach our
+    // sockets too, so it is not enough that the address is not our own.
+    all.push((c"shield", among(rule(), &PORTS).here().goto(c"judge")));
+    for forward in &shield.forwards {
+        let leases = if forward.to.is_ipv4() { [LEASE4, WIDE4] } else { [LEASE6, WIDE6] };
+        for set in leases {
+            // Nobody else gets this far, but where the machine's own rules do the dropping.
+            let of = rule().port(forward.from.protocol(), Field::To, forward.from.first()).local();
+            all.push((c"forward", among(of, &set).dnat(forward.to)));
+        }
+    }
     all.extend(judge().into_iter().map(|rule| (c"judge", rule)));
     all
 }
@@ -50,9 +79,6 @@ pub(super) fn rules(shield: &Shield) -> Vec<(&'static CStr, Rule)> {
 /// What happens to a packet for a protected port.
 fn judge() -> Vec<Rule> {
     vec![
-        // A router's own forwarding is not ours. Broadcast, multicast and anycast reach our
-        // sockets too, so it is not enough that the address is not our own.
-        rule().elsewhere().accept(),
         among(rule(), &CUT4).drop(),
         among(rule(), &CUT6).drop(),
         // `established`, never `related`: a helper's expectation would open protected ports.

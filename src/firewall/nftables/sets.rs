@@ -1,7 +1,7 @@
 //! Our sets, and the keys of what is in them.
 
 use super::super::{Element, Rectangle};
-use super::expression::Field::{self, From as Sport, Protocol, To, V4, V6};
+use super::expression::Field::{self, At4, At6, From as Sport, Protocol, To, V4, V6};
 use crate::access::{Ports, Prefix};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -40,6 +40,10 @@ const fn wide(name: &'static CStr, fields: &'static [Field]) -> Set {
 pub(super) const PORTS: Set = set(c"ports", &[Protocol, To], false);
 /// Those that answer like ports where nobody listens; `reset` is a word of nft's grammar.
 pub(super) const RESETS: Set = set(c"resets", &[Protocol, To], false);
+/// Protected ports of other hosts, disjoint.
+pub(super) const ROUTED4: Set = Set { timeout: false, ..wide(c"routed4", &[At4, Protocol, To]) };
+/// As [`ROUTED4`].
+pub(super) const ROUTED6: Set = Set { timeout: false, ..wide(c"routed6", &[At6, Protocol, To]) };
 /// Openings of one address and one port.
 pub(super) const LEASE4: Set = set(c"lease4", &[V4, Protocol, To], true);
 /// As [`LEASE4`].
@@ -153,9 +157,9 @@ pub(super) fn host(element: &Element) -> Option<(Set, Key)> {
     (from.is_host() && to.is_single()).then_some((set, Key { first, last: None }))
 }
 
-/// The set and the key of a piece of the wide openings.
-pub(super) fn rectangle(r: &Rectangle) -> (Set, Key) {
-    let set = if r.addresses.0.is_ipv4() { WIDE4 } else { WIDE6 };
+/// Which of the two sets, one of each family, and the key of a piece of what is wide.
+pub(super) fn rectangle([v4, v6]: [Set; 2], r: &Rectangle) -> (Set, Key) {
+    let set = if r.addresses.0.is_ipv4() { v4 } else { v6 };
     let key = |address, port| triple(address, r.protocol.number(), port);
     let last = Some(key(r.addresses.1, r.ports.1));
     (set, Key { first: key(r.addresses.0, r.ports.0), last })

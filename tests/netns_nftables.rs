@@ -15,6 +15,8 @@ mod nftables {
     mod doors;
     mod drift;
     mod gateways;
+    mod observe;
+    mod pinhole;
     mod router;
     mod scans;
     mod sessions;

@@ -23,7 +23,9 @@ mod serve {
     mod hostile;
     mod kills;
     mod knock;
+    mod observe;
     mod orders;
+    mod pinhole;
     mod plain;
     mod policy;
     mod reload;

@@ -197,6 +197,15 @@ pub trait Firewall {
         false
     }
 
+    /// Whom a shield that only observes would have dropped in the last minute, as far as there
+    /// was room to remember.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Takes away all that is ours, and nothing else.
     ///
     /// # Errors

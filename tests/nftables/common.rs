@@ -2,11 +2,11 @@
 
 pub use crate::netns::{
     CLIENT, CLIENT_V4, CLIENT_V6, INNER, INNER_V4, INNER_V6, SERVER, SERVER_V4, SERVER_V6,
-    STRANGER, STRANGER_V4, Tried, World,
+    STRANGER, STRANGER_V4, STRANGER_V6, Tried, World,
 };
 pub use opensesame_spa::access::Refuse;
 pub use opensesame_spa::firewall::{
-    Element, Error, Firewall, Forward, Nftables, Opening, Routed, Shield,
+    Element, Error, Firewall, Form, Forward, Nftables, Opening, Routed, Shield,
 };
 use opensesame_spa::time::{Mono, Now};
 use serde_json::Value;

@@ -114,11 +114,16 @@ impl Rule {
         self
     }
 
-    fn mask(mut self, mask: &[u8]) -> Rule {
+    fn mask(self, mask: &[u8]) -> Rule {
+        self.bitwise(mask, &vec![0; mask.len()])
+    }
+
+    /// Only the bits of the mask stay, and then those of `xor` are turned over.
+    fn bitwise(mut self, mask: &[u8], xor: &[u8]) -> Rule {
         let bitwise = self.add().nested_elem().nested_data_bitwise();
         let bitwise = bitwise.push_sreg(REGISTER).push_dreg(REGISTER).push_len(mask.len() as u32);
         let bitwise = bitwise.nested_mask().push_value(mask).end_nested();
-        bitwise.nested_xor().push_value(&vec![0; mask.len()]);
+        bitwise.nested_xor().push_value(xor);
         self
     }
 
@@ -203,7 +208,11 @@ impl Rule {
     }
 
     /// The packet's fields, one behind the other, are in the set; an address asks for its family.
-    pub(super) fn among(mut self, fields: &[Field], set: &CStr) -> Rule {
+    pub(super) fn among(self, fields: &[Field], set: &CStr) -> Rule {
+        self.fields(fields).lookup(set).say(&format!("@{}", set.to_string_lossy()))
+    }
+
+    fn fields(mut self, fields: &[Field]) -> Rule {
         let family = fields.iter().find_map(|f| match f {
             Field::V4 | Field::At4 => Some(FAMILIES.0),
             Field::V6 | Field::At6 => Some(FAMILIES.1),
@@ -226,7 +235,43 @@ impl Rule {
             };
             register += field.len().div_ceil(4);
         }
-        self.lookup(set).say(&format!("@{}", set.to_string_lossy()))
+        self
+    }
+
+    /// Puts the packet's fields into the set, for so many milliseconds from now; where the set is
+    /// full the rule ends here. The bindings lack this expression (linux/netfilter/nf_tables.h).
+    pub(super) fn remember(self, fields: &[Field], set: &CStr, ms: u64) -> Rule {
+        // NFTA_DYNSET_SET_NAME, _OP, _SREG_KEY and _TIMEOUT.
+        const KINDS: [u16; 4] = [1, 3, 4, 6];
+        const NFTA_EXPR_DATA: u16 = 2;
+        const NFT_DYNSET_OP_UPDATE: u32 = 1;
+        let mut rule = self.fields(fields);
+        let mut element = rule.add().nested_elem().push_name(c"dynset");
+        let body = element.as_vec_mut();
+        let at = utils::push_nested_header(body, NFTA_EXPR_DATA);
+        let values: [&[u8]; 4] = [
+            set.to_bytes_with_nul(),
+            &NFT_DYNSET_OP_UPDATE.to_be_bytes(),
+            &REGISTER.to_be_bytes(),
+            &ms.to_be_bytes(),
+        ];
+        for (kind, value) in KINDS.into_iter().zip(values) {
+            utils::push_header(body, kind, value.len() as u16);
+            body.extend(value);
+        }
+        utils::finalize_nested_header(body, at);
+        drop(element);
+        rule.say(&format!("update @{}", set.to_string_lossy()))
+    }
+
+    /// These bits of the packet mark are set, or cleared, and the others stay.
+    pub(super) fn mark(self, bits: u32, set: bool) -> Rule {
+        let xor = if set { bits } else { 0 };
+        let mut rule =
+            self.meta(MetaKeys::Mark, REGISTER).bitwise(&(!bits).to_ne_bytes(), &xor.to_ne_bytes());
+        let meta = rule.add().nested_elem().nested_data_meta();
+        meta.push_key(MetaKeys::Mark as u32).push_sreg(REGISTER);
+        rule.say(&format!("meta mark set {} {bits:#x}", if set { "with" } else { "without" }))
     }
 
     /// The first address of the /64 of an IPv6 source is in the set.
@@ -321,6 +366,12 @@ impl Rule {
     pub(super) fn goto(self, chain: &CStr) -> Rule {
         self.say(&format!("goto {}", chain.to_string_lossy()))
             .verdict(VerdictCode::Goto, Some(chain))
+    }
+
+    /// Into another chain, and back if that decides nothing.
+    pub(super) fn jump(self, chain: &CStr) -> Rule {
+        self.say(&format!("jump {}", chain.to_string_lossy()))
+            .verdict(VerdictCode::Jump, Some(chain))
     }
 
     /// Writes NFTA_RULE_EXPRESSIONS.

@@ -19,11 +19,14 @@ mod serve {
     mod cut;
     mod doctor;
     mod gate;
+    mod gateway;
     mod heal;
     mod hostile;
     mod kills;
     mod knock;
+    mod observe;
     mod orders;
+    mod pinhole;
     mod plain;
     mod policy;
     mod reload;

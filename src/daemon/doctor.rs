@@ -1,6 +1,6 @@
 //! `doctor`: what is wrong with this machine's set-up, and the mend for each. It changes nothing.
 
-use super::config::{Config, Listen};
+use super::config::{Config, Listen, Place};
 use super::control::{Order, ask};
 use super::last_good;
 use super::system::{backend, keys, own_addresses};
@@ -65,6 +65,7 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     all.extend(boot(&config));
     all.extend(listeners(&config));
     all.extend(families(&config));
+    all.extend(forwarding(&config));
     all
 }
 
@@ -202,7 +203,8 @@ fn listeners(config: &Config) -> Vec<Finding> {
     let empty = |ports: &&Ports| {
         ports.protocol() == Protocol::Tcp && !open.iter().any(|o| ports.contains(o))
     };
-    let of = config.services.iter().map(|s| (s, s.ports.iter().filter(empty)));
+    let here = config.services.iter().filter(|s| !config.places.contains_key(&s.id));
+    let of = here.map(|s| (s, s.ports.iter().filter(empty)));
     of.flat_map(|(s, ports)| ports.map(move |p| (s, p)))
         .map(|(service, ports)| {
             let seen = format!("nobody listens on {ports} here");
@@ -238,6 +240,35 @@ fn families(config: &Config) -> Option<Finding> {
     };
     let seen = format!("this machine has {missing}, and no listener takes packets over it");
     Some(look("families", seen, "[[listen]] udp = \"[::]:PORT\" takes both"))
+}
+
+/// A service on another host is reached only through a machine that passes packets on.
+fn forwarding(config: &Config) -> Vec<Finding> {
+    let needs = |six: bool| {
+        let there = |place: &Place| match place {
+            Place::Hosts(hosts) => hosts.iter().any(|p| p.address().is_ipv6() == six),
+            Place::Forward(to) => to.iter().any(|a| a.is_ipv6() == six),
+        };
+        config.services.iter().find(|s| config.places.get(&s.id).is_some_and(there))
+    };
+    let one = |(six, name, key): (bool, &str, &str)| {
+        let service = &needs(six)?.name;
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        let off = std::fs::read_to_string(path).ok()?.trim() == "0";
+        Some(match off {
+            false => well("forwarding", format!("{name} is passed on")),
+            true => wrong(
+                "forwarding",
+                format!("[service.{service}] is on another host, and {name} is not passed on here"),
+                format!(
+                    "sysctl -w {key}=1, and the line `{key} = 1` in /etc/sysctl.d/90-forward.conf"
+                ),
+            ),
+        })
+    };
+    let families =
+        [(false, "IPv4", "net.ipv4.ip_forward"), (true, "IPv6", "net.ipv6.conf.all.forwarding")];
+    families.into_iter().filter_map(one).collect()
 }
 
 #[cfg(test)]

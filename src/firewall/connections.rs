@@ -5,8 +5,7 @@
 //! side makes a new one. So the socket goes first (SOCK_DESTROY, kernel 4.5), which tells the peer by
 //! a reset, and who comes by what is left is dropped by a rule of the caller.
 
-use super::netlink::{Failure, Socket};
-use super::{Element, Error, Routed};
+use super::{Element, Error, Failure, Routed, Socket};
 use crate::access::{Ports, Prefix, Protocol, canonical};
 use netlink_bindings::inet_diag::{Msg, ReqV2, TcpState};
 use nix::errno::Errno;

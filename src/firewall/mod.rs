@@ -12,8 +12,6 @@ mod dry_run;
 pub mod iptables;
 mod lease;
 #[cfg(target_os = "linux")]
-mod netlink;
-#[cfg(target_os = "linux")]
 mod nftables;
 pub mod pf;
 mod program;
@@ -31,6 +29,8 @@ use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 #[cfg(target_os = "linux")]
 use connections::Connections;
+#[cfg(target_os = "linux")]
+use nftables::{Failure, Socket};
 use program::Program;
 use std::fmt;
 use std::net::SocketAddr;
@@ -85,6 +85,7 @@ pub struct Shield {
 }
 
 /// Ports of other hosts. Their numbers stand for nothing else: an opening says no destination.
+/// Ranges that overlap are the same, at several hosts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Routed {
     /// Where.
@@ -226,6 +227,15 @@ pub trait Firewall {
     /// [`Firewall::events`] tells.
     fn is_disturbed(&mut self) -> bool {
         false
+    }
+
+    /// Whom a shield that only observes would have dropped in the last minute, as far as there
+    /// was room to remember.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
     }
 
     /// Takes away all that is ours, and nothing else.

@@ -178,6 +178,25 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
     }
 }
 
+/// Ranges that overlap become one; if they refuse in different ways, in silence.
+fn joined(mut all: Vec<(Ports, Refuse)>) -> Vec<(Ports, Refuse)> {
+    all.sort_unstable_by_key(|(p, _)| *p);
+    let mut joined: Vec<(Ports, Refuse)> = Vec::new();
+    for (ports, refuse) in all {
+        match joined.last_mut() {
+            Some((last, how)) if last.overlaps(&ports) => {
+                let end = last.last().max(ports.last());
+                *last = Ports::new(last.protocol(), last.first(), end).unwrap_or(*last);
+                if *how != refuse {
+                    *how = Refuse::Drop;
+                }
+            }
+            Some(_) | None => joined.push((ports, refuse)),
+        }
+    }
+    joined
+}
+
 impl Config {
     /// Whether this backend can do what the services say of connections.
     pub(in crate::daemon) fn needs(&self, firewall: &mut dyn Firewall) -> Result<(), Error> {
@@ -197,7 +216,8 @@ impl Config {
         let mut all: Vec<(Ports, Refuse)> = Vec::new();
         let (mut routed, mut forwards) = (Vec::new(), Vec::new());
         for service in &self.services {
-            let own = service.ports.iter().map(|p| (*p, service.refuse));
+            let own = joined(service.ports.iter().map(|p| (*p, service.refuse)).collect());
+            let own = own.into_iter();
             match self.places.get(&service.id) {
                 None => all.extend(own),
                 Some(Place::Forward(to)) => {
@@ -213,27 +233,13 @@ impl Config {
                 })),
             }
         }
-        all.sort_unstable_by_key(|(p, _)| *p);
         routed.sort_unstable();
         forwards.sort_unstable();
-        let mut protected: Vec<(Ports, Refuse)> = Vec::new();
-        for (ports, refuse) in all {
-            match protected.last_mut() {
-                Some((last, how)) if last.overlaps(&ports) => {
-                    let end = last.last().max(ports.last());
-                    *last = Ports::new(last.protocol(), last.first(), end).unwrap_or(*last);
-                    if *how != refuse {
-                        *how = Refuse::Drop;
-                    }
-                }
-                Some(_) | None => protected.push((ports, refuse)),
-            }
-        }
         let mut listening: Vec<u16> = self.listen.iter().map(|l| l.address.port()).collect();
         listening.sort_unstable();
         listening.dedup();
         Shield {
-            protected,
+            protected: joined(all),
             listening,
             routed,
             forwards,

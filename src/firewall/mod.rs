@@ -184,6 +184,14 @@ pub trait Firewall {
     /// When the kernel or its tool does not say.
     fn is_up(&mut self) -> Result<bool, Error>;
 
+    /// Who would have been dropped lately: each address and port once.
+    ///
+    /// # Errors
+    /// When the kernel or its tool does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Becomes readable when somebody may have changed rules; nothing where the kernel does not
     /// tell, and [`Firewall::is_up`] has to be asked now and then.
     fn events(&self) -> Option<BorrowedFd<'_>> {

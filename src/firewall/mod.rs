@@ -184,6 +184,14 @@ pub trait Firewall {
     /// When the kernel or its tool does not say.
     fn is_up(&mut self) -> Result<bool, Error>;
 
+    /// The same for an onlooker, whoever has put them up.
+    ///
+    /// # Errors
+    /// As for [`Firewall::is_up`], or what keeps them from being in force and how to mend it.
+    fn stands(&mut self) -> Result<bool, Error> {
+        self.is_up()
+    }
+
     /// Who would have been dropped lately: each address and port once.
     ///
     /// # Errors

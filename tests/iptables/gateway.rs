@@ -1,7 +1,7 @@
 //! Hosts behind the server: to which it routes, and to which a port of its own leads on.
 
 use super::*;
-use opensesame_spa::firewall::{Forward, Routed};
+use opensesame_spa::firewall::{Form, Forward, Routed};
 
 const INNER: &str = "inner";
 /// The server's and the host's end of the link, with how long their networks are.
@@ -148,7 +148,8 @@ pub(crate) fn forward(kind: Kind) {
     let from = "tcp/7000".parse().unwrap();
     let to = [format!("{INNER_V4}:22"), format!("[{INNER_V6}]:22")];
     let forwards = to.map(|to| Forward { from, to: to.parse().unwrap() }).to_vec();
-    let mut wall = Wall::of(&world, &Shield { forwards, ..shield() }, kind.options());
+    let leading = Shield { forwards, ..shield() };
+    let mut wall = Wall::of(&world, &leading, kind.options());
     wall.sync(&[]).unwrap();
     for (server, ..) in BOTH {
         shut(&world, CLIENT, server, PORT);
@@ -185,6 +186,17 @@ pub(crate) fn forward(kind: Kind) {
     for [near, far] in &mut pairs {
         talk(near, far);
     }
+
+    // Where nothing of ours drops, strangers are not led on either.
+    let mut pinhole =
+        Wall::of(&world, &Shield { form: Form::Mark(1 << 30), ..leading }, kind.options());
+    pinhole.sync(&both(60)).unwrap();
+    for (server, ..) in BOTH {
+        led(&world, server, &inside);
+        open(&world, STRANGER, server, PORT);
+        here.accept().unwrap();
+    }
+    assert!(inside.accept().is_err());
 
     wall.with(|b, _| b.uninstall()).unwrap();
     assert_eq!((saved(&world, kind), sets(&world)), before);

@@ -61,6 +61,16 @@ fn any_port(protect: &[Ports]) -> Result<u16, String> {
     free.get(index).copied().ok_or_else(|| "no free port: give --listen".into())
 }
 
+/// What pf has to block until our rules are there.
+fn shut(protect: &[Ports]) -> String {
+    let line = |ports: &Ports| {
+        let (protocol, first, last) = (ports.protocol(), ports.first(), ports.last());
+        let range = if ports.is_single() { first.to_string() } else { format!("{first}:{last}") };
+        format!("    block drop in on ! lo0 proto {protocol} to any port {range}\n")
+    };
+    protect.iter().map(line).collect()
+}
+
 /// All addresses: of both families where this machine has IPv6.
 fn everywhere() -> IpAddr {
     match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
@@ -139,11 +149,12 @@ impl Init {
             },
         ))?;
         if self.backend == "pf" {
-            print(
-                "note: pf evaluates our rules where /etc/pf.conf says `anchor \"opensesame\"`: a line of \
-                 its own, before the first rule that says `pass` or `block`; `serve` refuses to start \
-                 without it\n",
-            )?;
+            print(&format!(
+                "note: /etc/pf.conf needs a line of its own before the first rule that says `pass` or \
+                 `block`; `serve` refuses to start without it:\n\n    anchor \"opensesame\"\n\n\
+                 and at its end, for the time from the start of the machine to `serve`:\n\n{}\n",
+                shut(&self.protect)
+            ))?;
         }
         match session_at_stake(&sound) {
             Some(warning) => print(&format!("note: {warning}\n")),
@@ -191,5 +202,18 @@ impl Init {
             self.backend,
             if self.pinhole { "pinhole" } else { "shield" },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pf_is_told_each_range_in_its_own_words() {
+        let protect = ["tcp/22", "udp/5000-5010"].map(|p| p.parse().unwrap());
+        let lines = "    block drop in on ! lo0 proto tcp to any port 22\n    \
+                     block drop in on ! lo0 proto udp to any port 5000:5010\n";
+        assert_eq!(shut(&protect), lines);
     }
 }

@@ -115,7 +115,7 @@ fn firewall(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    let shield = match firewall.is_up() {
+    let shield = match firewall.stands() {
         Ok(true) => well("shield", "our rules are in the kernel"),
         Ok(false) => wrong(
             "shield",

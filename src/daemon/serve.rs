@@ -5,7 +5,7 @@ use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control, last_good};
 use crate::access::{Ports, Protocol, Service};
-use crate::firewall::{Form, Shield};
+use crate::firewall::{Error, Form, Shield};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -202,10 +202,13 @@ pub fn uninstall(path: &Path) -> Result<(), ServeError> {
         backend(config.backend, &Shield::default())?.uninstall()?;
     }
     // Rules of a backend that was configured before would keep the ports shut.
-    for other in [Backend::Nftables, Backend::Iptables] {
-        let Ok(mut firewall) = backend(other, &config.shield()) else { continue };
-        if other != config.backend && firewall.is_up().unwrap_or(false) {
-            firewall.uninstall()?;
+    let others = [Backend::Nftables, Backend::Iptables, Backend::Pf];
+    for other in others.into_iter().filter(|other| *other != config.backend) {
+        let Ok(mut firewall) = backend(other, &Shield::default()) else { continue };
+        match firewall.uninstall() {
+            // What the machine lacks has left nothing.
+            Ok(()) | Err(Error::Missing(_)) => {}
+            Err(why) => return Err(why.into()),
         }
     }
     Ok(())

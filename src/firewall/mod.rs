@@ -123,23 +123,6 @@ pub enum Form {
     },
 }
 
-impl Shield {
-    /// That this backend does only what is plain: a stranger's packet to this machine is dropped.
-    fn is_plain(&self, backend: &str) -> Result<(), Error> {
-        let lacks = [
-            (!self.routed.is_empty(), "`hosts`"),
-            (!self.forwards.is_empty(), "`forward`"),
-            (!self.trusted.is_empty(), "`trust`"),
-            (self.form != Form::Shield, "mode = \"pinhole\""),
-            (self.observe, "--observe"),
-        ];
-        match lacks.iter().find(|(said, _)| *said) {
-            Some((_, what)) => Err(Error::Missing(format!("{what} with {backend}"))),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Makes the kernel's packet filter hold exactly what it is told.
 pub trait Firewall {
     /// Our rules are the shield, and our sets hold exactly these openings: whatever was there
@@ -217,6 +200,22 @@ pub trait Firewall {
     /// When the kernel or its tool does not say.
     fn is_up(&mut self) -> Result<bool, Error>;
 
+    /// The same for an onlooker, whoever has put them up.
+    ///
+    /// # Errors
+    /// As for [`Firewall::is_up`], or what keeps them from being in force and how to mend it.
+    fn stands(&mut self) -> Result<bool, Error> {
+        self.is_up()
+    }
+
+    /// Who would have been dropped lately: each address and port once.
+    ///
+    /// # Errors
+    /// When the kernel or its tool does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Becomes readable when somebody may have changed rules; nothing where the kernel does not
     /// tell, and [`Firewall::is_up`] has to be asked now and then.
     fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -227,15 +226,6 @@ pub trait Firewall {
     /// [`Firewall::events`] tells.
     fn is_disturbed(&mut self) -> bool {
         false
-    }
-
-    /// Whom a shield that only observes would have dropped in the last minute, as far as there
-    /// was room to remember.
-    ///
-    /// # Errors
-    /// When the kernel does not say.
-    fn observed(&mut self) -> Result<Vec<Element>, Error> {
-        Ok(Vec::new())
     }
 
     /// Takes away all that is ours, and nothing else.

@@ -100,8 +100,8 @@ pub(super) fn places(
             (None, Some(forward)) => {
                 let to = &forward.get_ref().0;
                 let mut families: Vec<bool> = to.iter().map(SocketAddr::is_ipv4).collect();
-                families.dedup();
                 families.sort_unstable();
+                families.dedup();
                 if to.is_empty() || families.len() != to.len() || to.iter().any(|a| a.port() == 0) {
                     return Err(wrong("forward: one ADDR:PORT, or one of each family"));
                 }
@@ -153,6 +153,7 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
     let word = |w: &str| {
         !w.is_empty()
             && w.len() <= 31
+            && !w.starts_with('-')
             && w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     let families = ["ip", "ip6", "inet"];
@@ -165,6 +166,9 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
         (None, Some(table), Some(chain)) => {
             let name = match raw.backend {
                 Backend::Nftables => table.split_once(' ').filter(|(f, _)| families.contains(f)),
+                Backend::Iptables if table != "filter" => {
+                    return wrong("pinhole: with iptables, table = \"filter\"");
+                }
                 Backend::Iptables | Backend::Pf | Backend::DryRun => Some(("", table.as_str())),
             };
             match name.is_some_and(|(_, name)| word(name)) && word(&chain) {

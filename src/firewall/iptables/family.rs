@@ -61,4 +61,9 @@ impl Family {
     pub(super) fn bans(self) -> &'static str {
         self.pick("opensesame4-ban", "opensesame6-ban")
     }
+
+    /// The set of those who would have been dropped.
+    pub(super) fn seen(self) -> &'static str {
+        self.pick("opensesame4-seen", "opensesame6-seen")
+    }
 }

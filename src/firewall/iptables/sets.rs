@@ -1,6 +1,7 @@
 //! Openings and older sessions as input of `ipset restore` (ipset(8)): pure.
 
 use super::cut::Cuts;
+use super::rules::SEEN;
 use super::{Bars, Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix, Protocol};
 use crate::firewall::Element;
@@ -19,6 +20,9 @@ const ROOM: u32 = 4_194_304;
 
 /// Room for twice the most bans.
 const BANS: u32 = 131_072;
+
+/// Room for who is seen; a port scan by one address is the longest list.
+const WATCHED: u32 = 4_096;
 
 /// One element of a set.
 type Key = (Prefix, Protocol, u16);
@@ -107,16 +111,19 @@ fn few(element: &Element) -> bool {
 }
 
 /// The names of a family's sets with what makes them.
-fn kinds(family: Family) -> [(&'static str, String); 5] {
+fn kinds(family: Family, observe: bool) -> Vec<(&'static str, String)> {
     let inet = family.inet();
     let leases = format!("family {inet} timeout 0 maxelem {ROOM}");
-    [
+    let seen = format!("hash:ip,port family {inet} timeout {SEEN} maxelem {WATCHED}");
+    let mut kinds = vec![
         (family.hosts(), format!("hash:ip,port {leases}")),
         (family.nets(), format!("hash:net,port {leases}")),
         (family.older(), format!("hash:ip,port,ip family {inet} maxelem {ROOM}")),
         (family.cuts(), format!("hash:ip,port {leases}")),
         (family.bans(), format!("hash:net family {inet} timeout 0 maxelem {BANS}")),
-    ]
+    ];
+    kinds.extend(observe.then_some((family.seen(), seen)));
+    kinds
 }
 
 /// Whether a set is one of ours.
@@ -124,7 +131,7 @@ pub(super) fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(NEW).unwrap_or(name);
     [Family::V4, Family::V6]
         .iter()
-        .any(|f| [f.hosts(), f.nets(), f.older(), f.cuts(), f.bans()].contains(&base))
+        .any(|f| [f.hosts(), f.nets(), f.older(), f.cuts(), f.bans(), f.seen()].contains(&base))
 }
 
 /// Behind the name of a set that is about to take another's place.
@@ -160,6 +167,7 @@ pub(super) fn fill(
     family: Family,
     lists: &Lists<'_>,
     older: Option<&[Session]>,
+    observe: bool,
     now: Now,
 ) -> String {
     let mut out = String::new();
@@ -171,9 +179,10 @@ pub(super) fn fill(
             *end = held.until.max(*end);
         }
     }
-    for (name, kind) in kinds(family) {
+    for (name, kind) in kinds(family, observe) {
         let _ = writeln!(out, "create {name} {kind}");
-        if name == family.older() && older.is_none() {
+        let kept = name == family.seen() || name == family.older() && older.is_none();
+        if kept {
             continue;
         }
         let _ = writeln!(out, "create {name}{NEW} {kind}\nflush {name}{NEW}");
@@ -248,7 +257,7 @@ mod tests {
         assert_eq!(change(&[one], &openings, NOW), line);
         let (nobody, none) = (Bars::new(), Cuts::new());
         let lists = Lists { openings: &openings, bars: &nobody, cuts: &none };
-        let filled = fill(Family::V6, &lists, Some(&[]), NOW);
+        let filled = fill(Family::V6, &lists, Some(&[]), false, NOW);
         let fresh = "add opensesame6-net-new 2001:db8::/64,tcp:81 timeout 10\n";
         assert!(filled.contains(fresh), "{filled}");
         // The longer one closes: the port stays for the shorter, its neighbours go.
@@ -275,7 +284,7 @@ mod tests {
             Bars::from([(banned, Mono(70_001)), ("2001:db8::/64".parse().unwrap(), Mono(70_000))]);
         let ended = Cuts::from([(element("192.0.2.7", "tcp/22"), Mono(40_001))]);
         let lists = Lists { openings: &openings, bars: &bars, cuts: &ended };
-        let text = fill(Family::V4, &lists, Some(&[session]), NOW);
+        let text = fill(Family::V4, &lists, Some(&[session]), false, NOW);
         assert!(text.contains("add opensesame4-cut-new 192.0.2.7,tcp:22 timeout 31\n"), "{text}");
         let line = "add opensesame4-cut 192.0.2.7,tcp:22 timeout 31\n";
         let one = [element("192.0.2.7", "tcp/22")];
@@ -311,8 +320,11 @@ mod tests {
             ]
         );
         assert!(text.contains("add opensesame4-older-new 192.0.2.9,tcp:4000,192.0.2.200\n"));
-        let unknown = fill(Family::V4, &Lists { bars: &nobody, ..lists }, None, NOW);
+        let unknown = fill(Family::V4, &Lists { bars: &nobody, ..lists }, None, true, NOW);
         assert!(!unknown.contains("older-new"));
+        // Nor is what was seen forgotten.
+        assert!(unknown.contains("create opensesame4-seen hash") && !unknown.contains("seen-new"));
+        assert!(!text.contains("seen"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod tables;
 mod text;
 mod token;
 
-use super::{Bar, Element, Error, Firewall, Opening, Program, Shield};
+use super::{Bar, Element, Error, Firewall, Form, Opening, Program, Shield};
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use pfctl::{Change, Pfctl};
@@ -49,7 +49,7 @@ impl Pf {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn new(shield: &Shield, system: System) -> Result<Pf, Error> {
-        shield.is_plain("pf")?;
+        text::can(shield)?;
         Ok(Pf {
             shield: shield.clone(),
             pfctl: Pfctl::find()?,
@@ -64,7 +64,8 @@ impl Pf {
 
     /// The tables for what is open now; says once if there is no room for all.
     fn wanted(&mut self) -> BTreeSet<Ports> {
-        let protected = self.shield.protected.iter().map(|(ports, _)| *ports);
+        let routed = self.shield.routed.iter().map(|r| r.ports);
+        let protected = self.shield.protected.iter().map(|(ports, _)| *ports).chain(routed);
         let wanted = tables::wanted(protected, &self.tables, self.openings.keys());
         let left_out = self.openings.keys().find(|e| !wanted.contains(&e.to));
         match left_out {
@@ -80,7 +81,7 @@ impl Pf {
 
     /// Loads rules for these tables, and fills those that the rules before did not look into.
     fn load(&mut self, wanted: BTreeSet<Ports>) -> Result<(), Error> {
-        self.pfctl.load(&text::rules(&self.shield.protected, &wanted))?;
+        self.pfctl.load(&text::rules(&self.shield, &wanted))?;
         let before = std::mem::replace(&mut self.tables, wanted);
         // No rule looks into them; what stood in them must not come back with the next rule.
         for ports in before.difference(&self.tables) {
@@ -103,12 +104,15 @@ impl Pf {
     fn read_back(&self) -> Result<String, Error> {
         let rules = self.pfctl.rules()?;
         let blocks = rules.lines().filter(|l| l.trim_start().starts_with("block")).count();
-        match blocks >= self.shield.protected.len() {
+        let wanted = match self.shield.form {
+            Form::Shield => self.shield.protected.len() + self.shield.routed.len(),
+            Form::Mark(_) | Form::Chain { .. } => 0,
+        };
+        match blocks >= wanted {
             true => Ok(rules),
             false => Err(Error::Refused(format!(
-                "pf holds {blocks} of our blocks for {} ranges of ports: another program changes \
-                 the anchor `{}`",
-                self.shield.protected.len(),
+                "pf holds {blocks} of our blocks for {wanted} ranges of ports: another program \
+                 changes the anchor `{}`",
                 text::ANCHOR
             ))),
         }
@@ -124,16 +128,25 @@ impl Pf {
             token::keep(&self.pfctl.enable()?);
             enabled = self.pfctl.is_enabled()?;
         }
+        match self.reference(enabled) {
+            Ok(reference) => self.tell(reference),
+            Err(why) => {
+                self.told.reference = None;
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the main rules evaluate our anchor; what to mend if nowhere.
+    fn reference(&self, enabled: bool) -> Result<Reference, Error> {
         if !enabled {
             return Err(Error::Refused(self.system.mend_disabled().to_string()));
         }
-        let reference = text::reference(&self.pfctl.main_rules()?);
-        if reference == Reference::Missing {
-            self.told.reference = None;
-            return Err(Error::Refused(text::MEND_REFERENCE.to_string()));
+        match text::reference(&self.pfctl.main_rules()?) {
+            Reference::Missing => Err(Error::Refused(text::MEND_REFERENCE.to_string())),
+            there @ Reference::There { .. } => Ok(there),
         }
-        self.tell(reference);
-        Ok(())
     }
 
     fn in_force(&mut self) -> Result<bool, Error> {
@@ -201,7 +214,7 @@ impl Pf {
     /// their tables hold, then whether it counts.
     fn renew(&mut self) -> Result<String, Error> {
         let wanted = self.wanted();
-        self.pfctl.load(&text::rules(&self.shield.protected, &wanted))?;
+        self.pfctl.load(&text::rules(&self.shield, &wanted))?;
         self.tables = wanted;
         // An earlier run's may hold what has ended since.
         for ports in self.pfctl.tables()?.iter().filter(|p| !self.tables.contains(p)) {
@@ -212,6 +225,15 @@ impl Pf {
         let rules = self.read_back()?;
         self.stand()?;
         Ok(rules)
+    }
+
+    /// Ends what these have open: connections outlive the address in the table. All states that they
+    /// began end, whatever the port; no narrower form works on every system.
+    ///
+    /// # Errors
+    /// What pfctl says, or that it does not say how many states it has ended.
+    pub fn kill_states(&mut self, from: &[Prefix]) -> Result<(), Error> {
+        from.iter().try_for_each(|from| self.pfctl.kill_states(from))
     }
 
     /// Does a step, after which the rules are known to be ours only if it has succeeded.
@@ -267,21 +289,31 @@ impl Firewall for Pf {
         })
     }
 
-    fn can_cut(&self) -> Result<(), Error> {
-        Err(Error::Missing("on-expiry = \"cut\" with pf".into()))
-    }
-
     fn cut(
         &mut self,
         elements: &[Element],
-        _: &dyn Fn(&Element) -> bool,
+        spared: &dyn Fn(&Element) -> bool,
         now: Now,
     ) -> Result<(), Error> {
-        self.close(elements, now)
+        self.close(elements, now)?;
+        let mut from: Vec<Prefix> =
+            elements.iter().filter(|e| !spared(e)).map(|e| e.from).collect();
+        from.dedup();
+        self.kill_states(&from)
     }
 
     fn connected(&mut self, _: &[Element]) -> Result<Vec<Element>, Error> {
-        Err(Error::Missing("while-connected with pf".into()))
+        let what = "while-connected with pf, which is not asked for its states yet";
+        Err(Error::Missing(what.into()))
+    }
+
+    fn can_bar(&self) -> Result<(), Error> {
+        match self.shield.form {
+            Form::Shield => Ok(()),
+            Form::Mark(_) | Form::Chain { .. } => {
+                Err(Error::Missing("bans: a pinhole turns nobody away".into()))
+            }
+        }
     }
 
     fn set_bars(&mut self, bars: &[Bar]) {
@@ -319,6 +351,11 @@ impl Firewall for Pf {
         }
     }
 
+    fn stands(&mut self) -> Result<bool, Error> {
+        self.reference(self.pfctl.is_enabled()?)?;
+        Ok(!self.read_back()?.is_empty())
+    }
+
     fn uninstall(&mut self) -> Result<(), Error> {
         self.loaded = None;
         self.tables.clear();
@@ -334,7 +371,9 @@ impl Firewall for Pf {
     }
 
     fn describe(&self) -> String {
-        let resets = self.shield.protected.iter().any(|(_, how)| *how == Refuse::Reset);
+        let routed = self.shield.routed.iter().map(|r| r.refuse);
+        let mut all = self.shield.protected.iter().map(|(_, how)| *how).chain(routed);
+        let resets = all.any(|how| how == Refuse::Reset);
         let how = if resets { ", some ports refuse with a reset" } else { "" };
         format!("pf by {}, anchor `{}`{how}", self.pfctl.path(), text::ANCHOR)
     }

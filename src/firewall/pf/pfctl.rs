@@ -141,6 +141,20 @@ impl Pfctl {
         }
     }
 
+    /// Ends the states of this source. With a destination beside it pfctl of FreeBSD 15 ends none and
+    /// says that it succeeded; by label or number macOS cannot.
+    pub(super) fn kill_states(&self, from: &Prefix) -> Result<(), Error> {
+        let (out, err) = self.run(&["-k", &from.to_string()], "")?;
+        let count = text::killed(&err).or_else(|| text::killed(&out)).ok_or_else(|| {
+            Error::Refused(format!(
+                "pfctl -k {from} does not say what it has ended: {}",
+                err.trim()
+            ))
+        })?;
+        log::debug!("pf: {count} states from {from} have ended");
+        Ok(())
+    }
+
     /// macOS: one more program wants pf enabled. Its token, empty if it does not say.
     pub(super) fn enable(&self) -> Result<String, Error> {
         let (out, err) = self.run(&["-E"], "")?;

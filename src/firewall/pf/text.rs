@@ -3,7 +3,7 @@
 //! Success is an exit code and a count that fits. Standard error decides nothing: pfctl writes
 //! counts to it, and on some systems a line or two about other things at every call.
 
-use super::{Error, tables};
+use super::{Error, Form, Shield, tables};
 use crate::access::{Ports, Prefix, Protocol, Refuse};
 use std::collections::BTreeSet;
 
@@ -44,10 +44,12 @@ pub(super) const MEND_REFERENCE: &str = "the main rules do not evaluate our anch
     are open: put the line `anchor \"opensesame\"` into /etc/pf.conf, before the first rule that \
     says `pass` or `block`, and run `pfctl -f /etc/pf.conf`";
 
-/// The rules of the anchor: whoever is in a table passes, and the block is last.
+/// The rules of the anchor: whoever is in a table passes, and the block is last; in a pinhole there
+/// is none.
 ///
-/// Nothing is judged that comes by the loopback interface.
-pub(super) fn rules(protected: &[(Ports, Refuse)], wanted: &BTreeSet<Ports>) -> String {
+/// Nothing is judged that comes by the loopback interface. A lease on a port of another host is a
+/// lease on no port of this one.
+pub(super) fn rules(shield: &Shield, wanted: &BTreeSet<Ports>) -> String {
     let mut text = format!("table <{}> persist\n", tables::BANNED);
     for ports in wanted {
         text += &format!("table <{}> persist\n", tables::name(ports));
@@ -57,28 +59,64 @@ pub(super) fn rules(protected: &[(Ports, Refuse)], wanted: &BTreeSet<Ports>) -> 
             Protocol::Tcp => "flags S/SA ",
             Protocol::Udp => "",
         };
-        text += &format!(
-            "pass in quick proto {} from <{}> to any port {} {flags}keep state label \"{ANCHOR}\"\n",
-            ports.protocol(),
-            tables::name(ports),
-            range(ports),
-        );
+        let routed = shield.routed.iter().filter(|r| r.ports.overlaps(ports));
+        let mut places: Vec<String> = routed.map(|r| r.at.to_string()).collect();
+        if places.is_empty() {
+            places.push("any".to_string());
+        }
+        for to in places {
+            text += &format!(
+                "pass in quick proto {} from <{}> to {to} port {} {flags}keep state label \
+                 \"{ANCHOR}\"\n",
+                ports.protocol(),
+                tables::name(ports),
+                range(ports),
+            );
+        }
     }
-    let block = |how: &str, from: &str, ports: &Ports| {
+    let block = |how: &str, from: &str, to: &str, ports: &Ports| {
         let (protocol, range) = (ports.protocol(), range(ports));
-        format!("block {how} in quick on ! lo0 proto {protocol}{from} to any port {range}\n")
+        format!("block {how} in quick on ! lo0 proto {protocol} from {from} to {to} port {range}\n")
     };
-    for (ports, refuse) in protected {
+    let own = shield.protected.iter().map(|(ports, refuse)| ("any".to_string(), ports, refuse));
+    let routed = shield.routed.iter().map(|r| (r.at.to_string(), &r.ports, &r.refuse));
+    let blocked = own.chain(routed).filter(|_| shield.form == Form::Shield);
+    for (to, ports, refuse) in blocked {
         match refuse {
-            Refuse::Drop => text += &block("drop", " from any", ports),
+            Refuse::Drop => text += &block("drop", "any", &to, ports),
             // Who is banned gets no answer either.
             Refuse::Reset => {
-                text += &block("drop", &format!(" from <{}>", tables::BANNED), ports);
-                text += &block("return", " from any", ports);
+                text += &block("drop", &format!("<{}>", tables::BANNED), &to, ports);
+                text += &block("return", "any", &to, ports);
             }
         }
     }
     text
+}
+
+/// What pf cannot do for us, or what no real one has shown us: better refused than open.
+pub(super) fn can(shield: &Shield) -> Result<(), Error> {
+    let lacks = [
+        (
+            !shield.forwards.is_empty(),
+            "`forward` with pf: how it translates differs from system to system and was not tried; \
+             name the host in `hosts` and write the `rdr` into /etc/pf.conf",
+        ),
+        (
+            !shield.trusted.is_empty(),
+            "`trust` with pf: put `pass in quick on INTERFACE` before the anchor in /etc/pf.conf",
+        ),
+        (
+            matches!(shield.form, Form::Chain { .. }),
+            "a chain with pf: leave `table` and `chain` out of `pinhole`, and put the anchor where \
+             your own rules are to be asked after it",
+        ),
+        (shield.observe, "--observe with pf: nothing there remembers who came"),
+    ];
+    match lacks.iter().find(|(said, _)| *said) {
+        Some((_, what)) => Err(Error::Missing((*what).to_string())),
+        None => Ok(()),
+    }
 }
 
 fn range(ports: &Ports) -> String {
@@ -147,6 +185,15 @@ pub(super) fn counted(said: &str, verb: &str) -> Option<(usize, usize)> {
         let (done, named) = counts.split_once('/')?;
         let right = rest.trim_end_matches('.') == format!("addresses {verb}");
         if right { Some((done.parse().ok()?, named.parse().ok()?)) } else { None }
+    })
+}
+
+/// How many states were ended: `killed 2 states from 1 sources and 0 destinations`.
+pub(super) fn killed(said: &str) -> Option<usize> {
+    said.lines().find_map(|line| {
+        let (count, rest) = line.trim().strip_prefix("killed ")?.split_once(' ')?;
+        let right = rest.split_whitespace().next() == Some("states");
+        if right { count.parse().ok() } else { None }
     })
 }
 

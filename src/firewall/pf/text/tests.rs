@@ -1,6 +1,7 @@
 //! Transcripts of pfctl of FreeBSD 15.1 and OpenBSD 7.8; what only manual pages say is marked.
 
 use super::*;
+use crate::firewall::{Forward, Routed};
 
 const ALTQ: &str = "No ALTQ support in kernel\nALTQ related functions disabled\n";
 
@@ -10,15 +11,16 @@ fn ports(text: &str) -> Ports {
 
 #[test]
 fn the_anchor_passes_its_tables_and_blocks_last() {
-    let protected = [
+    let protected = vec![
         (ports("tcp/22"), Refuse::Drop),
         (ports("tcp/8000-8010"), Refuse::Reset),
         (ports("udp/51820"), Refuse::Drop),
     ];
     let mut wanted: BTreeSet<Ports> = protected.iter().map(|(p, _)| *p).collect();
     wanted.insert(ports("tcp/8003"));
+    let mut shield = Shield { protected, ..Shield::default() };
     assert_eq!(
-        rules(&protected, &wanted),
+        rules(&shield, &wanted),
         r#"table <banned> persist
 table <tcp_22> persist
 table <tcp_8000_8010> persist
@@ -34,6 +36,70 @@ block return in quick on ! lo0 proto tcp from any to any port 8000:8010
 block drop in quick on ! lo0 proto udp from any to any port 51820
 "#
     );
+    // Who admits blocks nobody.
+    let passes = |text: &str| text.lines().filter(|l| l.starts_with("pass")).count();
+    shield.form = Form::Mark(1);
+    let text = rules(&shield, &wanted);
+    assert_eq!((passes(&text), text.contains("block")), (4, false));
+}
+
+#[test]
+fn a_port_of_other_hosts_is_judged_there_and_nowhere_else() {
+    let at = ["10.0.0.0/24", "2001:db8::5"].map(|at| at.parse().unwrap());
+    let place = |at| Routed { at, ports: ports("tcp/5000-5010"), refuse: Refuse::Drop };
+    let shield = Shield {
+        protected: vec![(ports("tcp/22"), Refuse::Drop)],
+        routed: at.map(place).to_vec(),
+        ..Shield::default()
+    };
+    let wanted = BTreeSet::from([ports("tcp/22"), ports("tcp/5003")]);
+    assert_eq!(
+        rules(&shield, &wanted),
+        r#"table <banned> persist
+table <tcp_22> persist
+table <tcp_5003> persist
+pass in quick proto tcp from <tcp_22> to any port 22 flags S/SA keep state label "opensesame"
+pass in quick proto tcp from <tcp_5003> to 10.0.0.0/24 port 5003 flags S/SA keep state label "opensesame"
+pass in quick proto tcp from <tcp_5003> to 2001:db8::5 port 5003 flags S/SA keep state label "opensesame"
+block drop in quick on ! lo0 proto tcp from any to any port 22
+block drop in quick on ! lo0 proto tcp from any to 10.0.0.0/24 port 5000:5010
+block drop in quick on ! lo0 proto tcp from any to 2001:db8::5 port 5000:5010
+"#
+    );
+}
+
+#[test]
+fn what_it_cannot_do_is_refused_with_a_way_out() {
+    let from = ports("tcp/22");
+    let forward = Forward { from, to: "10.0.0.5:22".parse().unwrap() };
+    let chain = Form::Chain { table: "filter".into(), chain: "INPUT".into() };
+    let plain = Shield::default;
+    for (shield, said) in [
+        (Shield { forwards: vec![forward], ..plain() }, "`rdr`"),
+        (Shield { trusted: vec!["em1".into()], ..plain() }, "pass in quick on"),
+        (Shield { form: chain, ..plain() }, "`chain`"),
+        (Shield { observe: true, ..plain() }, "--observe"),
+    ] {
+        let why = can(&shield).unwrap_err().to_string();
+        assert!(why.contains(said) && why.contains("with pf"), "{why}");
+    }
+    assert_eq!(can(&Shield { form: Form::Mark(1), ..plain() }), Ok(()));
+}
+
+#[test]
+fn the_states_that_were_ended_are_counted() {
+    for (said, count) in [
+        ("killed 2 states from 1 sources and 0 destinations\n", Some(2)),
+        ("killed 0 states from 1 sources and 0 destinations\n", Some(0)),
+        ("killed 2 states\n", Some(2)),
+        ("killed x states\n", None),
+        ("killed 2\n", None),
+        ("2 states\n", None),
+        ("", None),
+    ] {
+        assert_eq!(killed(said), count, "{said}");
+        assert_eq!(killed(&format!("{ALTQ}{said}")), count, "{said}");
+    }
 }
 
 #[test]

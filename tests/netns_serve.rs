@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 #[cfg(target_os = "linux")]
+mod containers;
+#[cfg(target_os = "linux")]
 mod netns;
 
 #[cfg(target_os = "linux")]
@@ -17,17 +19,21 @@ mod serve {
     mod clients;
     mod confirm;
     mod doctor;
+    mod firewalld;
     mod gate;
     mod heal;
     mod hostile;
     mod kills;
     mod knock;
+    mod machine;
     mod orders;
     mod plain;
     mod policy;
+    mod published;
     mod reload;
     mod replay;
     mod sequences;
     mod server;
     mod six;
+    mod ufw;
 }

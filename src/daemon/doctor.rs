@@ -6,6 +6,8 @@ use super::last_good;
 use super::system::{backend, keys, own_addresses};
 use crate::access::{Ports, Protocol};
 use crate::engine::Mode;
+#[cfg(target_os = "linux")]
+use crate::firewall::Form;
 use nix::unistd::User;
 use serde_json::Value;
 use std::path::Path;
@@ -65,6 +67,8 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     all.extend(boot(&config));
     all.extend(listeners(&config));
     all.extend(families(&config));
+    #[cfg(target_os = "linux")]
+    all.extend(own_rules(&config));
     all
 }
 
@@ -222,13 +226,11 @@ fn listening(line: &str) -> Option<Ports> {
 
 /// Clients come over both families where this machine has both.
 fn families(config: &Config) -> Option<Finding> {
-    let public = |a: &std::net::IpAddr| !crate::access::Prefix::host(*a).is_unusable();
-    let has = |six: bool| own_addresses().iter().any(|a| a.is_ipv6() == six && public(a));
     let takes = |l: &&Listen| l.mode == Mode::Spa;
     let mut spa = config.listen.iter().filter(takes).peekable();
     spa.peek()?;
-    let six = spa.clone().any(|l| l.address.is_ipv6());
-    let four = spa.any(|l| l.address.is_ipv4() || l.address.ip().is_unspecified());
+    let six = spa.clone().any(|l| l.takes(true));
+    let four = spa.any(|l| l.takes(false));
     let missing = match (has(true) && !six, has(false) && !four) {
         (true, _) => "IPv6",
         (_, true) => "IPv4",
@@ -238,6 +240,72 @@ fn families(config: &Config) -> Option<Finding> {
     };
     let seen = format!("this machine has {missing}, and no listener takes packets over it");
     Some(look("families", seen, "[[listen]] udp = \"[::]:PORT\" takes both"))
+}
+
+/// Whether this machine has an address of that family that others can reach.
+fn has(six: bool) -> bool {
+    let public = |a: &std::net::IpAddr| !crate::access::Prefix::host(*a).is_unusable();
+    own_addresses().iter().any(|a| a.is_ipv6() == six && public(a))
+}
+
+/// Whether the machine's own rules let packets to us in, and what else in them concerns us.
+#[cfg(target_os = "linux")]
+fn own_rules(config: &Config) -> Vec<Finding> {
+    use crate::firewall::own_rules::{OwnRules, Probe};
+    const WHAT: &str = "own rules";
+    let rules = OwnRules::read();
+    if !rules.are_known() {
+        return Vec::new();
+    }
+    let families: Vec<bool> = [false, true].into_iter().filter(|six| has(*six)).collect();
+    let closed = |six: bool, port| rules.closed_to(Probe { six, port });
+    let mut all = Vec::new();
+    for listen in config.listen.iter().filter(|l| !l.address.ip().is_loopback()) {
+        let port = listen.address.port();
+        let taken = families.iter().filter(|six| listen.takes(**six));
+        let closed: Vec<_> = taken.flat_map(|six| closed(*six, Some(port))).collect();
+        all.push(match closed.first() {
+            None => well(WHAT, format!("nothing is seen in them that drops udp/{port}")),
+            Some(first) => {
+                let places: Vec<String> = closed.iter().map(ToString::to_string).collect();
+                let places = places.join(", ");
+                let seen = format!("the machine's own rules may drop udp/{port}: {places}");
+                look(WHAT, seen, first.owner.mend(port))
+            }
+        });
+    }
+    let shield = config.shield();
+    let pinhole = shield.form != Form::Shield;
+    let any = families.iter().any(|six| !closed(*six, None).is_empty());
+    for six in families.iter().filter(|six| (any || pinhole) && closed(**six, None).is_empty()) {
+        let (family, other) = if *six { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+        let (seen, mend) = match pinhole {
+            true => (
+                format!(
+                    "nothing of the machine's own may close {family}: the ports are open over it"
+                ),
+                "rules that drop what they do not name, for both families; or mode = \"shield\""
+                    .into(),
+            ),
+            false => (
+                format!(
+                    "they close {other}, and may leave open over {family} what is not protected here"
+                ),
+                format!("the same rules for {family}"),
+            ),
+        };
+        all.push(look(WHAT, seen, mend));
+    }
+    for (ports, _) in shield.protected.iter().filter(|(p, _)| p.protocol() == Protocol::Tcp) {
+        for place in rules.untrack(ports.first()) {
+            all.push(look(
+                WHAT,
+                format!("{place} keeps {ports} out of connection tracking: segments that open no connection reach it unjudged"),
+                format!("except {ports} from that rule"),
+            ));
+        }
+    }
+    all
 }
 
 #[cfg(test)]

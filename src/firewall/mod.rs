@@ -11,6 +11,8 @@ pub mod iptables;
 mod lease;
 #[cfg(target_os = "linux")]
 mod nftables;
+#[cfg(target_os = "linux")]
+pub mod own_rules;
 pub mod pf;
 mod program;
 

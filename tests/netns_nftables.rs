@@ -14,6 +14,9 @@ mod nftables {
     mod confined;
     mod doors;
     mod drift;
+    mod gateways;
+    mod observe;
+    mod pinhole;
     mod router;
     mod scans;
     mod sessions;

@@ -21,12 +21,15 @@ mod serve {
     mod doctor;
     mod firewalld;
     mod gate;
+    mod gateway;
     mod heal;
     mod hostile;
     mod kills;
     mod knock;
     mod machine;
+    mod observe;
     mod orders;
+    mod pinhole;
     mod plain;
     mod policy;
     mod published;

@@ -6,6 +6,7 @@ use crate::client::Target;
 use crate::crypto::random;
 use crate::daemon::config::{CONTROL, Config, ServerKey, write_new};
 use crate::daemon::session_at_stake;
+use crate::firewall::Form;
 use clap::{Args, ValueHint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
@@ -24,6 +25,9 @@ pub(super) struct Init {
     /// The packet filter: nftables, iptables, pf or dry-run
     #[arg(long, default_value = if cfg!(target_os = "linux") { "nftables" } else { "pf" }, value_parser = ["nftables", "iptables", "pf", "dry-run"])]
     backend: String,
+    /// For a machine whose own rules drop already: they admit who holds a lease, by a mark
+    #[arg(long)]
+    pinhole: bool,
     /// Where the server listens (UDP); else all addresses and a random port
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -65,8 +69,31 @@ fn everywhere() -> IpAddr {
     }
 }
 
+/// How the machine's own rules let in what carries this mark: one rule, in the words of each tool.
+fn admission(bits: u32) -> String {
+    let mark = format!("-m mark --mark {bits:#x}/{bits:#x} -j ACCEPT");
+    format!(
+        "\nyour own rules go on to drop strangers; add one that admits what carries our mark, before \
+         those that drop:\n\
+         nftables (your table and chain, and in the file that your machine loads at boot)\n  \
+         nft insert rule inet filter input meta mark and {bits:#x} == {bits:#x} accept\n\
+         iptables\n  iptables -I INPUT {mark}\n  ip6tables -I INPUT {mark}\n\
+         ufw: before COMMIT in /etc/ufw/before.rules and in /etc/ufw/before6.rules, then `ufw reload`\n  \
+         -A ufw-before-input {mark}\n  -A ufw6-before-input {mark}\n\
+         firewalld asks for no marks: say pinhole = {{ table = \"inet firewalld\", chain = \
+         \"filter_INPUT\" }} in [firewall],\n  and NftablesTableOwner=no in /etc/firewalld/firewalld.conf; \
+         with FirewallBackend=iptables\n  \
+         firewall-cmd --permanent --direct --add-rule ipv4 filter INPUT 0 {mark}\n  \
+         firewall-cmd --permanent --direct --add-rule ipv6 filter INPUT 0 {mark}\n\
+         note: what your rules let in anyway, nobody needs a lease for\n"
+    )
+}
+
 impl Init {
     pub(super) fn run(self) -> Result<(), String> {
+        if self.pinhole && self.backend == "pf" {
+            return Err("--pinhole: with nftables and iptables only".into());
+        }
         let listen = match self.listen {
             Some(address) => address,
             None => SocketAddr::new(everywhere(), any_port(&self.protect)?),
@@ -101,8 +128,15 @@ impl Init {
             "wrote {config}\nwrote {key}\nmade  {}\n\n\
              next: opensesame-spa invite NAME --config {config}\n      \
              opensesame-spa serve --config {config}\n\
-             note: from the first `serve` on the protected ports are shut to everybody without a lease\n",
+             {}",
             clients.display(),
+            match sound.form {
+                Form::Mark(bits) => admission(bits),
+                Form::Shield | Form::Chain { .. } =>
+                    "note: from the first `serve` on the protected ports are shut to everybody \
+                     without a lease\n"
+                        .into(),
+            },
         ))?;
         if self.backend == "pf" {
             print(
@@ -147,7 +181,7 @@ impl Init {
         format!(
             "# opensesame-spa: the server. `opensesame-spa serve --check --config THIS` reads it.\n\
              [server]\nstate-dir = {}\ncontrol   = {}\nuser      = \"_opensesame\"\n{public}\n\n\
-             [firewall]\nbackend   = \"{}\"\nmode      = \"shield\"\n\n\
+             [firewall]\nbackend   = \"{}\"\nmode      = \"{}\"\n\n\
              [[listen]]\nudp       = \"{listen}\"\nmode      = \"spa\"\n\
              {services}\n\
              [policy]                          # each client's file can say otherwise\n\
@@ -155,6 +189,7 @@ impl Init {
             quoted(&state),
             quoted(&control),
             self.backend,
+            if self.pinhole { "pinhole" } else { "shield" },
         )
     }
 }

@@ -1,13 +1,14 @@
 //! `doctor`: what is wrong with this machine's set-up, and the mend for each. It changes nothing.
 
-use super::config::{Config, Listen};
+#[cfg(target_os = "linux")]
+mod own_rules;
+
+use super::config::{Config, Listen, Place};
 use super::control::{Order, ask};
 use super::last_good;
 use super::system::{backend, keys, own_addresses};
 use crate::access::{Ports, Protocol};
 use crate::engine::Mode;
-#[cfg(target_os = "linux")]
-use crate::firewall::Form;
 use nix::unistd::User;
 use serde_json::Value;
 use std::path::Path;
@@ -68,7 +69,8 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     all.extend(listeners(&config));
     all.extend(families(&config));
     #[cfg(target_os = "linux")]
-    all.extend(own_rules(&config));
+    all.extend(own_rules::own_rules(&config));
+    all.extend(forwarding(&config));
     all
 }
 
@@ -206,7 +208,8 @@ fn listeners(config: &Config) -> Vec<Finding> {
     let empty = |ports: &&Ports| {
         ports.protocol() == Protocol::Tcp && !open.iter().any(|o| ports.contains(o))
     };
-    let of = config.services.iter().map(|s| (s, s.ports.iter().filter(empty)));
+    let here = config.services.iter().filter(|s| !config.places.contains_key(&s.id));
+    let of = here.map(|s| (s, s.ports.iter().filter(empty)));
     of.flat_map(|(s, ports)| ports.map(move |p| (s, p)))
         .map(|(service, ports)| {
             let seen = format!("nobody listens on {ports} here");
@@ -248,64 +251,33 @@ fn has(six: bool) -> bool {
     own_addresses().iter().any(|a| a.is_ipv6() == six && public(a))
 }
 
-/// Whether the machine's own rules let packets to us in, and what else in them concerns us.
-#[cfg(target_os = "linux")]
-fn own_rules(config: &Config) -> Vec<Finding> {
-    use crate::firewall::own_rules::{OwnRules, Probe};
-    const WHAT: &str = "own rules";
-    let rules = OwnRules::read();
-    if !rules.are_known() {
-        return Vec::new();
-    }
-    let families: Vec<bool> = [false, true].into_iter().filter(|six| has(*six)).collect();
-    let closed = |six: bool, port| rules.closed_to(Probe { six, port });
-    let mut all = Vec::new();
-    for listen in config.listen.iter().filter(|l| !l.address.ip().is_loopback()) {
-        let port = listen.address.port();
-        let taken = families.iter().filter(|six| listen.takes(**six));
-        let closed: Vec<_> = taken.flat_map(|six| closed(*six, Some(port))).collect();
-        all.push(match closed.first() {
-            None => well(WHAT, format!("nothing is seen in them that drops udp/{port}")),
-            Some(first) => {
-                let places: Vec<String> = closed.iter().map(ToString::to_string).collect();
-                let places = places.join(", ");
-                let seen = format!("the machine's own rules may drop udp/{port}: {places}");
-                look(WHAT, seen, first.owner.mend(port))
-            }
-        });
-    }
-    let shield = config.shield();
-    let pinhole = shield.form != Form::Shield;
-    let any = families.iter().any(|six| !closed(*six, None).is_empty());
-    for six in families.iter().filter(|six| (any || pinhole) && closed(**six, None).is_empty()) {
-        let (family, other) = if *six { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
-        let (seen, mend) = match pinhole {
-            true => (
-                format!(
-                    "nothing of the machine's own may close {family}: the ports are open over it"
-                ),
-                "rules that drop what they do not name, for both families; or mode = \"shield\""
-                    .into(),
-            ),
-            false => (
-                format!(
-                    "they close {other}, and may leave open over {family} what is not protected here"
-                ),
-                format!("the same rules for {family}"),
-            ),
+/// A service on another host is reached only through a machine that passes packets on.
+fn forwarding(config: &Config) -> Vec<Finding> {
+    let needs = |six: bool| {
+        let there = |place: &Place| match place {
+            Place::Hosts(hosts) => hosts.iter().any(|p| p.address().is_ipv6() == six),
+            Place::Forward(to) => to.iter().any(|a| a.is_ipv6() == six),
         };
-        all.push(look(WHAT, seen, mend));
-    }
-    for (ports, _) in shield.protected.iter().filter(|(p, _)| p.protocol() == Protocol::Tcp) {
-        for place in rules.untrack(ports.first()) {
-            all.push(look(
-                WHAT,
-                format!("{place} keeps {ports} out of connection tracking: segments that open no connection reach it unjudged"),
-                format!("except {ports} from that rule"),
-            ));
-        }
-    }
-    all
+        config.services.iter().find(|s| config.places.get(&s.id).is_some_and(there))
+    };
+    let one = |(six, name, key): (bool, &str, &str)| {
+        let service = &needs(six)?.name;
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        let off = std::fs::read_to_string(path).ok()?.trim() == "0";
+        Some(match off {
+            false => well("forwarding", format!("{name} is passed on")),
+            true => wrong(
+                "forwarding",
+                format!("[service.{service}] is on another host, and {name} is not passed on here"),
+                format!(
+                    "sysctl -w {key}=1, and the line `{key} = 1` in /etc/sysctl.d/90-forward.conf"
+                ),
+            ),
+        })
+    };
+    let families =
+        [(false, "IPv4", "net.ipv4.ip_forward"), (true, "IPv6", "net.ipv6.conf.all.forwarding")];
+    families.into_iter().filter_map(one).collect()
 }
 
 #[cfg(test)]

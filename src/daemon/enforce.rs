@@ -28,7 +28,7 @@ fn bar(from: Prefix, until: Unix, now: Now) -> Bar {
 pub(super) struct Enforcer {
     pub(super) policy: Policy,
     pub(super) leases: LeaseTable,
-    firewall: Box<dyn Firewall>,
+    pub(super) firewall: Box<dyn Firewall>,
     /// Who is turned away in the kernel.
     bans: BTreeMap<Prefix, Unix>,
     /// The bans that the kernel has yet to be told of.

@@ -23,6 +23,7 @@ mod enforce;
 mod engine_process;
 mod gate_process;
 mod last_good;
+mod observe;
 mod priv_process;
 mod rights;
 mod sequence;

@@ -1,10 +1,11 @@
 //! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
 
-use super::config::{Backend, Block, Config};
+use super::config::{Backend, Block, Config, Place};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, system};
 use super::{clock, control, last_good};
 use crate::access::{Ports, Protocol, Service};
+use crate::firewall::{Form, Shield};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -47,6 +48,16 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     }
     super::log::start("priv");
     config.observe = options.observe;
+    if config.observe {
+        if config.form != Form::Shield {
+            let what = "--observe: with mode = \"pinhole\" nothing of ours drops anything";
+            return Err(ServeError::System(what.into()));
+        }
+        log::warn!(
+            "--observe: NOTHING IS PROTECTED, now and until `serve` runs without it: what would be \
+             dropped is told and let in"
+        );
+    }
     for legacy in &config.legacy {
         log::warn!("{} is on: {}", legacy.access.name, legacy.how.weakness());
     }
@@ -132,12 +143,18 @@ pub fn shield_only(path: &Path) -> Result<(), ServeError> {
 /// What to tell somebody who is here by ssh, through a port that is protected from now on.
 #[must_use]
 pub fn session_at_stake(config: &Config) -> Option<String> {
+    // Otherwise nobody is shut out by rules of ours.
+    if config.observe || config.form != Form::Shield {
+        return None;
+    }
     let about = std::env::var("SSH_CONNECTION").ok()?;
     // sshd(8): the client's address and port, the server's address and port.
     let mut words = about.split_whitespace();
     let (from, port) = (words.next()?, words.nth(2)?.parse().ok()?);
     let own = Ports::new(Protocol::Tcp, port, port)?;
-    let service = config.services.iter().find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
+    let elsewhere = |s: &Service| matches!(config.places.get(&s.id), Some(Place::Hosts(_)));
+    let mut shut = config.services.iter().filter(|s| !elsewhere(s));
+    let service = shut.find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
     // What no rule with `keep state` let in has no state, and is judged anew with each packet.
     let fate = match config.backend {
         Backend::Pf => "lives on only if it is in `pfctl -s states`",
@@ -179,6 +196,10 @@ pub fn uninstall(path: &Path) -> Result<(), ServeError> {
     }
     backend(config.backend, &config.shield())?.uninstall()?;
     last_good::forget(&config);
+    if matches!(config.form, Form::Chain { .. }) {
+        // A table of our own, from before the pinhole.
+        backend(config.backend, &Shield::default())?.uninstall()?;
+    }
     // Rules of a backend that was configured before would keep the ports shut.
     for other in [Backend::Nftables, Backend::Iptables] {
         let Ok(mut firewall) = backend(other, &config.shield()) else { continue };

@@ -81,6 +81,7 @@ pub struct Shield {
 }
 
 /// Ports of other hosts. Their numbers stand for nothing else: an opening says no destination.
+/// Ranges that overlap are the same, at several hosts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Routed {
     /// Where.
@@ -196,6 +197,15 @@ pub trait Firewall {
     /// [`Firewall::events`] tells.
     fn is_disturbed(&mut self) -> bool {
         false
+    }
+
+    /// Whom a shield that only observes would have dropped in the last minute, as far as there
+    /// was room to remember.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
     }
 
     /// Takes away all that is ours, and nothing else.

@@ -1,8 +1,11 @@
 //! What the scenarios share: the backend on the server, and the judges.
 
 pub(crate) mod bans;
+pub(crate) mod gateway;
 pub(crate) mod healing;
 pub(crate) mod leases;
+pub(crate) mod observe;
+pub(crate) mod pinhole;
 
 use crate::netns::{
     CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, STRANGER_V4, STRANGER_V6,
@@ -82,7 +85,11 @@ pub(crate) struct Wall<'w> {
 
 impl<'w> Wall<'w> {
     pub(crate) fn new(world: &'w World, options: Options) -> Wall<'w> {
-        let backend = world.enter(SERVER, || Iptables::with(&shield(), options)).unwrap();
+        Wall::of(world, &shield(), options)
+    }
+
+    pub(crate) fn of(world: &'w World, shield: &Shield, options: Options) -> Wall<'w> {
+        let backend = world.enter(SERVER, || Iptables::with(shield, options)).unwrap();
         Wall { world, backend }
     }
 
@@ -149,6 +156,15 @@ pub(crate) fn sets(world: &World) -> Vec<String> {
     out
 }
 
+/// The kernel closes the port by itself, soon.
+pub(crate) fn ends(world: &World, host: &str, address: &str, port: u16) {
+    let end = now().mono.plus(15_000);
+    while world.connect(host, address, port) != Tried::Silence {
+        assert!(now().mono < end, "{host} to {address} {port} is still open");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 pub(crate) fn count(text: &str, part: &str) -> usize {
     text.lines().filter(|l| l.contains(part)).count()
 }
@@ -188,7 +204,7 @@ pub(crate) fn disguised(lines: &str) -> tempfile::TempDir {
     let names = [false, true].map(|v6| {
         [false, true]
             .map(|legacy| Kind { legacy, ipset: true })
-            .map(|k| [k.tool(v6, ""), k.tool(v6, "-restore")])
+            .map(|k| ["", "-restore", "-save"].map(|rest| k.tool(v6, rest)))
     });
     for name in names.iter().flatten().flatten().map(String::as_str).chain(["ipset"]) {
         let text = format!(

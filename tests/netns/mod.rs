@@ -13,6 +13,8 @@ use std::time::Duration;
 pub const CLIENT: &str = "client";
 pub const STRANGER: &str = "stranger";
 pub const SERVER: &str = "server";
+/// Only where [`World::behind`] was called.
+pub const INNER: &str = "inner";
 
 /// The addresses: each guest has a link of its own to the server.
 pub const SERVER_V4: &str = "10.77.1.1";
@@ -21,6 +23,8 @@ pub const CLIENT_V4: &str = "10.77.1.2";
 pub const CLIENT_V6: &str = "fd77:1::2";
 pub const STRANGER_V4: &str = "10.77.2.2";
 pub const STRANGER_V6: &str = "fd77:2::2";
+pub const INNER_V4: &str = "10.77.3.2";
+pub const INNER_V6: &str = "fd77:3::2";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -77,6 +81,16 @@ impl World {
         world.join(CLIENT, "to-client", 1);
         world.join(STRANGER, "to-stranger", 2);
         Some(world)
+    }
+
+    /// A fourth host, to which the server routes, both families, from now on.
+    pub fn behind(&self) {
+        must(Command::new("ip").args(["netns", "add", &self.name(INNER)]));
+        self.run(INNER, &["ip", "link", "set", "lo", "up"]);
+        self.join(INNER, "to-inner", 3);
+        let write = "echo 1 > /proc/sys/net/ipv4/ip_forward; \
+                     echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+        self.run(SERVER, &["sh", "-c", write]);
     }
 
     fn join(&self, guest: &str, near: &str, net: u8) {
@@ -136,6 +150,11 @@ impl World {
     /// A TCP listener on all of the server's addresses that greets whoever comes; it lives as long
     /// as the returned child.
     pub fn listen(&self, port: u16) -> Guard {
+        self.listen_at(SERVER, port)
+    }
+
+    /// The same on any host.
+    pub fn listen_at(&self, host: &str, port: u16) -> Guard {
         let code = format!(
             "import socket\n\
              s=socket.create_server(('::',{port}),family=socket.AF_INET6,backlog=512,dualstack_ipv6=True)\n\
@@ -143,7 +162,7 @@ impl World {
              k=[]\n\
              while True:\n c,_=s.accept(); c.sendall(b'hello\\n'); k.append(c)\n"
         );
-        let mut command = self.command(SERVER, "python3");
+        let mut command = self.command(host, "python3");
         let mut child =
             command.args(["-c", &code]).stdout(Stdio::piped()).spawn().expect("python3");
         let mut line = String::new();
@@ -166,7 +185,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for host in [SERVER, CLIENT, STRANGER] {
+        for host in [SERVER, CLIENT, STRANGER, INNER] {
             let name = self.name(host);
             // Whoever still lives there would keep the namespace alive.
             if let Ok(out) = Command::new("ip").args(["netns", "pids", &name]).output() {

@@ -1,10 +1,13 @@
 //! What all of these tests need.
 
 pub use crate::netns::{
-    CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, STRANGER_V4, Tried, World,
+    CLIENT, CLIENT_V4, CLIENT_V6, INNER, INNER_V4, INNER_V6, SERVER, SERVER_V4, SERVER_V6,
+    STRANGER, STRANGER_V4, STRANGER_V6, Tried, World,
 };
 pub use opensesame_spa::access::Refuse;
-pub use opensesame_spa::firewall::{Element, Error, Firewall, Nftables, Opening, Shield};
+pub use opensesame_spa::firewall::{
+    Element, Error, Firewall, Form, Forward, Nftables, Opening, Routed, Shield,
+};
 use opensesame_spa::time::{Mono, Now};
 use serde_json::Value;
 use std::sync::LazyLock;

@@ -137,4 +137,18 @@ fn rules_of_the_machine_that_are_in_the_way_are_named_with_their_mend() {
     one("udp/41841: iptables filter INPUT, ip6tables filter INPUT", "ufw allow 41841/udp");
     ufw(&server, &["ufw", "allow", "41841/udp"]);
     assert_eq!(of_own_rules(&server), []);
+
+    // A pinhole asks for the mark, in each family, and for something that drops.
+    server.edit("s/server.toml", |text| text.replace("\"shield\"", "\"pinhole\""));
+    assert_eq!(of_own_rules(&server), []);
+    ufw(&server, &["ufw", "delete", "allow", "41841/udp"]);
+    one("udp/41841: iptables filter INPUT", "a rule that accepts what has the mark 0x40000000");
+    let mark = "INPUT 1 -m mark --mark 0x40000000/0x40000000 -j ACCEPT";
+    for program in ["iptables", "ip6tables"] {
+        let rule: Vec<&str> = mark.split(' ').collect();
+        server.world.run(SERVER, &[&[program, "-I"], rule.as_slice()].concat());
+    }
+    assert_eq!(of_own_rules(&server), []);
+    server.world.run(SERVER, &["ip6tables", "-P", "INPUT", "ACCEPT"]);
+    one("nothing of the machine's own may close IPv6", "mode = \"shield\"");
 }

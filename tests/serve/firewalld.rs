@@ -29,15 +29,17 @@ fn flush_iptables(server: &Server) {
     }
 }
 
-fn start(server: &Server) {
+const RULES: &str = include_str!("firewalld.nft");
+
+fn start(server: &Server, rules: &str) {
     flush_iptables(server);
-    nft(server, include_str!("firewalld.nft"));
+    nft(server, rules);
 }
 
-fn reload(server: &Server) {
+fn reload(server: &Server, rules: &str) {
     nft(server, DROP);
     nft(server, "delete table inet firewalld");
-    start(server);
+    start(server, rules);
     nft(server, "delete table inet firewalld_policy_drop");
 }
 
@@ -54,7 +56,7 @@ fn with_firewalld(backend: &str) -> Option<Server> {
     for port in [22, 8080, 9090] {
         server.listen(port);
     }
-    start(&server);
+    start(&server, RULES);
     // Rejected, with an ICMP error, is what firewalld does with the rest.
     for (port, expected) in [(22, Tried::Open), (8080, Tried::Open), (9090, Tried::Silence)] {
         is_at(&server, STRANGER, port, expected);
@@ -81,11 +83,11 @@ fn nftables_beside_firewalld() {
     let before = rules(&server);
     as_documented(&server);
     let said = server.log().matches("putting them back").count();
-    shut_during(&server, "reload", || reload(&server));
+    shut_during(&server, "reload", || reload(&server, RULES));
     as_documented(&server);
     shut_during(&server, "stop", || nft(&server, "delete table inet firewalld"));
     is_at(&server, STRANGER, 9090, Tried::Open);
-    shut_during(&server, "start", || start(&server));
+    shut_during(&server, "start", || start(&server, RULES));
     as_documented(&server);
     assert_eq!(
         server.log().matches("putting them back").count(),
@@ -98,13 +100,45 @@ fn nftables_beside_firewalld() {
     assert_eq!(rules(&server), before);
 }
 
+/// A pinhole in firewalld's own chain: its table goes with each reload, and ours in it comes back.
+#[test]
+fn a_pinhole_in_a_chain_of_firewalld() {
+    if obstacle(&["nft", "iptables", "ip6tables"]).is_some() {
+        return;
+    }
+    let Some(mut server) = Server::new("nftables") else { return };
+    for port in [22, 8080, 9090] {
+        server.listen(port);
+    }
+    server.edit("s/server.toml", |t| {
+        let place = "pinhole = { table = \"inet firewalld\", chain = \"filter_INPUT\" }";
+        t.replace("= \"shield\"", &format!("= \"pinhole\"\n{place}"))
+    });
+    // Neither ssh nor the port of our packets is allowed.
+    let own = RULES.replace("tcp dport 22 accept", "").replace("udp dport 41841 accept", "");
+    start(&server, &own);
+    let before = rules(&server);
+    server.becomes_shut(STRANGER);
+    server.start();
+    server.open("alice", &["--for", "30m"]);
+    server.becomes_open(CLIENT);
+    shut_during(&server, "reload", || reload(&server, &own));
+    as_documented(&server);
+    server.order(&["evict", CLIENT_V4]);
+    server.becomes_shut(CLIENT);
+    server.stop();
+    server.order(&["uninstall"]);
+    server.becomes_shut(STRANGER);
+    assert_eq!(rules(&server), before);
+}
+
 /// The way that is not advised: ours go with everything else of iptables, and come back.
 #[test]
 fn iptables_beside_firewalld() {
     let Some(mut server) = with_firewalld("iptables") else { return };
     let before = rules(&server);
     as_documented(&server);
-    reload(&server);
+    reload(&server, RULES);
     as_documented(&server);
     server.says("putting them back");
     server.stop();

@@ -54,11 +54,7 @@ fn published_ports_are_open_to_lease_holders_alone() {
     assert_eq!(server.world.connect(STRANGER, SERVER_V6_OF_STRANGER, 443), Tried::Open);
 
     for backend in ["nftables", "iptables"] {
-        server.edit("s/server.toml", |t| {
-            t.replace("\"nftables\"", "\"X\"")
-                .replace("\"iptables\"", "\"X\"")
-                .replace("\"X\"", &format!("\"{backend}\""))
-        });
+        configure(&server, backend, "shield");
         let before = own_rules(&server);
         assert!(before.contains("nat -A DOCKER") && before.contains("--dport 443"), "{before}");
         server.start();
@@ -69,11 +65,50 @@ fn published_ports_are_open_to_lease_holders_alone() {
         assert_eq!(own_rules(&server), before, "ours change nothing of Docker's");
         engine.restart();
         answers(&server);
-        server.order(&["evict", CLIENT_V4]);
-        let before = own_rules(&server);
-        server.stop();
-        server.order(&["uninstall"]);
+        leave(&mut server);
         is_at(&server, STRANGER, 443, Tried::Open);
-        assert_eq!(own_rules(&server), before);
     }
+
+    // A pinhole: Docker lets everybody in, but for a rule in the chain that it leaves to us.
+    for backend in ["nftables", "iptables"] {
+        configure(&server, backend, "pinhole");
+        server.start();
+        is_at(&server, STRANGER, 443, Tried::Open);
+        let rule = "-p tcp -m conntrack --ctstate NEW --ctorigdstport 443 -m mark ! --mark 0x40000000/0x40000000 -j DROP";
+        let rule: Vec<&str> = rule.split(' ').collect();
+        let user = |what: &str| {
+            server
+                .world
+                .run(SERVER, &[&["iptables", what, "DOCKER-USER"], rule.as_slice()].concat())
+        };
+        user("-I");
+        is_at(&server, STRANGER, 443, Tried::Silence);
+        is_at(&server, CLIENT, 443, Tried::Silence);
+        server.open("alice", &["--for", "30m"]);
+        is_at(&server, CLIENT, 443, Tried::Open);
+        is_at(&server, STRANGER, 443, Tried::Silence);
+        is_at(&server, STRANGER, 8080, Tried::Open);
+        user("-D");
+        leave(&mut server);
+    }
+}
+
+fn configure(server: &Server, backend: &str, mode: &str) {
+    server.edit("s/server.toml", |text| {
+        let line = |l: &str| match l.split(' ').next() {
+            Some("backend") => format!("backend = \"{backend}\"\n"),
+            Some("mode") if !l.contains("spa") => format!("mode = \"{mode}\"\n"),
+            _ => format!("{l}\n"),
+        };
+        text.lines().map(line).collect()
+    });
+}
+
+/// Ends the lease, the server and what is ours, and nothing else.
+fn leave(server: &mut Server) {
+    server.order(&["evict", CLIENT_V4]);
+    let before = own_rules(server);
+    server.stop();
+    server.order(&["uninstall"]);
+    assert_eq!(own_rules(server), before);
 }

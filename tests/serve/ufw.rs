@@ -4,8 +4,8 @@ use super::machine::*;
 use super::server::*;
 use crate::netns::obstacle;
 
-/// 22 and 443 are ours; 8080 and 9090 are not. ufw allows 22 and 8080.
-fn with_ufw(backend: &str) -> Option<Server> {
+/// 22 and 443 are ours; 8080 and 9090 are not. ufw allows these.
+fn with_ufw(backend: &str, allowed: &[&str]) -> Option<Server> {
     if obstacle(&["ufw", "iptables", "ip6tables"]).is_some() {
         return None;
     }
@@ -15,15 +15,16 @@ fn with_ufw(backend: &str) -> Option<Server> {
         server.listen(port);
     }
     install_ufw(&server);
-    for words in ["default deny", "allow 22/tcp", "allow 8080/tcp", "--force enable"] {
-        let words: Vec<&str> = words.split(' ').collect();
-        ufw(&server, &[&["ufw"], words.as_slice()].concat());
+    ufw(&server, &["ufw", "default", "deny"]);
+    for what in allowed {
+        ufw(&server, &["ufw", "allow", what]);
     }
+    ufw(&server, &["ufw", "--force", "enable"]);
     Some(server)
 }
 
 fn beside(backend: &str) {
-    let Some(mut server) = with_ufw(backend) else { return };
+    let Some(mut server) = with_ufw(backend, &["22/tcp", "8080/tcp"]) else { return };
     for (port, expected) in
         [(22, Tried::Open), (443, Tried::Silence), (8080, Tried::Open), (9090, Tried::Silence)]
     {
@@ -87,4 +88,52 @@ fn nftables_beside_the_real_ufw() {
 #[test]
 fn iptables_beside_the_real_ufw() {
     beside("iptables");
+}
+
+/// ufw does not allow 22, nor the port of our packets, but what carries the mark.
+fn pinhole_beside(backend: &str) {
+    let Some(mut server) = with_ufw(backend, &["8080/tcp"]) else { return };
+    server.edit("s/server.toml", |t| t.replace("\"shield\"", "\"pinhole\""));
+    let before = own_rules(&server);
+    server.start();
+    server.open("alice", &[]);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(server.leases().len(), 0, "ufw has let the packet in");
+    assert_eq!(own_rules(&server), before, "ours change nothing of ufw's");
+    for (name, chain) in [("before", "ufw"), ("before6", "ufw6")] {
+        server.edit(&format!("ufw/{name}.rules"), |t| {
+            let rule = "-before-input -m mark --mark 0x40000000/0x40000000 -j ACCEPT";
+            t.replace("\nCOMMIT", &format!("\n-A {chain}{rule}\nCOMMIT"))
+        });
+    }
+    shut_during(&server, "reload", || drop(ufw(&server, &["ufw", "reload"])));
+    assert!(own_rules(&server).contains("--mark 0x40000000/0x40000000 -j ACCEPT"));
+
+    server.open("alice", &["--for", "30m"]);
+    server.becomes_open(CLIENT);
+    is_at(&server, CLIENT, 443, Tried::Open);
+    shut_during(&server, "reload", || drop(ufw(&server, &["ufw", "reload"])));
+    server.becomes_open(CLIENT);
+    for host in [CLIENT, STRANGER] {
+        is_at(&server, host, 8080, Tried::Open);
+        is_at(&server, host, 9090, Tried::Silence);
+    }
+    server.order(&["evict", CLIENT_V4]);
+    server.becomes_shut(CLIENT);
+
+    let before = own_rules(&server);
+    server.stop();
+    server.order(&["uninstall"]);
+    assert_eq!(own_rules(&server), before);
+    assert_eq!(server.tries(STRANGER), Tried::Silence);
+}
+
+#[test]
+fn a_pinhole_of_nftables_in_the_real_ufw() {
+    pinhole_beside("nftables");
+}
+
+#[test]
+fn a_pinhole_of_iptables_in_the_real_ufw() {
+    pinhole_beside("iptables");
 }

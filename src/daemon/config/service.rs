@@ -100,8 +100,8 @@ pub(super) fn places(
             (None, Some(forward)) => {
                 let to = &forward.get_ref().0;
                 let mut families: Vec<bool> = to.iter().map(SocketAddr::is_ipv4).collect();
-                families.dedup();
                 families.sort_unstable();
+                families.dedup();
                 if to.is_empty() || families.len() != to.len() || to.iter().any(|a| a.port() == 0) {
                     return Err(wrong("forward: one ADDR:PORT, or one of each family"));
                 }
@@ -153,6 +153,7 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
     let word = |w: &str| {
         !w.is_empty()
             && w.len() <= 31
+            && !w.starts_with('-')
             && w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     let families = ["ip", "ip6", "inet"];
@@ -165,6 +166,9 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
         (None, Some(table), Some(chain)) => {
             let name = match raw.backend {
                 Backend::Nftables => table.split_once(' ').filter(|(f, _)| families.contains(f)),
+                Backend::Iptables if table != "filter" => {
+                    return wrong("pinhole: with iptables, table = \"filter\"");
+                }
                 Backend::Iptables | Backend::Pf | Backend::DryRun => Some(("", table.as_str())),
             };
             match name.is_some_and(|(_, name)| word(name)) && word(&chain) {
@@ -178,6 +182,25 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
     }
 }
 
+/// Ranges that overlap become one; if they refuse in different ways, in silence.
+fn joined(mut all: Vec<(Ports, Refuse)>) -> Vec<(Ports, Refuse)> {
+    all.sort_unstable_by_key(|(p, _)| *p);
+    let mut joined: Vec<(Ports, Refuse)> = Vec::new();
+    for (ports, refuse) in all {
+        match joined.last_mut() {
+            Some((last, how)) if last.overlaps(&ports) => {
+                let end = last.last().max(ports.last());
+                *last = Ports::new(last.protocol(), last.first(), end).unwrap_or(*last);
+                if *how != refuse {
+                    *how = Refuse::Drop;
+                }
+            }
+            Some(_) | None => joined.push((ports, refuse)),
+        }
+    }
+    joined
+}
+
 impl Config {
     /// What the firewall has to protect: every port of every service, ranges joined so that none
     /// overlap; where two services refuse in different ways, in silence.
@@ -186,7 +209,8 @@ impl Config {
         let mut all: Vec<(Ports, Refuse)> = Vec::new();
         let (mut routed, mut forwards) = (Vec::new(), Vec::new());
         for service in &self.services {
-            let own = service.ports.iter().map(|p| (*p, service.refuse));
+            let own = joined(service.ports.iter().map(|p| (*p, service.refuse)).collect());
+            let own = own.into_iter();
             match self.places.get(&service.id) {
                 None => all.extend(own),
                 Some(Place::Forward(to)) => {
@@ -202,27 +226,13 @@ impl Config {
                 })),
             }
         }
-        all.sort_unstable_by_key(|(p, _)| *p);
         routed.sort_unstable();
         forwards.sort_unstable();
-        let mut protected: Vec<(Ports, Refuse)> = Vec::new();
-        for (ports, refuse) in all {
-            match protected.last_mut() {
-                Some((last, how)) if last.overlaps(&ports) => {
-                    let end = last.last().max(ports.last());
-                    *last = Ports::new(last.protocol(), last.first(), end).unwrap_or(*last);
-                    if *how != refuse {
-                        *how = Refuse::Drop;
-                    }
-                }
-                Some(_) | None => protected.push((ports, refuse)),
-            }
-        }
         let mut listening: Vec<u16> = self.listen.iter().map(|l| l.address.port()).collect();
         listening.sort_unstable();
         listening.dedup();
         Shield {
-            protected,
+            protected: joined(all),
             listening,
             routed,
             forwards,

@@ -13,6 +13,7 @@ use super::config::{Config, Legacy, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::Frame;
+use super::observe::Observer;
 use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
@@ -72,6 +73,8 @@ pub(super) struct Priv {
     evicted: Vec<Prefix>,
     bans: bans::Bans,
     door: Option<gate::Door>,
+    /// Who tells of what would be dropped, where nothing is.
+    observer: Option<Observer>,
     /// When all is rolled back unless somebody confirms it.
     unconfirmed: Option<Mono>,
 }
@@ -98,6 +101,7 @@ impl Priv {
         policy.set_zone(clock::zone());
         Ok(Priv {
             watch: Watch::new(&config.clients_dir()),
+            observer: config.observe.then(Observer::default),
             config,
             control,
             journal,
@@ -145,7 +149,8 @@ impl Priv {
         loop {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
             let gate = self.door.as_ref().and_then(gate::Door::again);
-            let own = [self.again, self.reload_at, self.unconfirmed];
+            let observer = self.observer.as_ref().map(Observer::due);
+            let own = [self.again, self.reload_at, self.unconfirmed, observer];
             let due = [self.enforcer.poll_timeout(), begins, gate].into_iter().chain(own);
             let next = due.flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
@@ -205,6 +210,9 @@ impl Priv {
     fn turn(&mut self, now: Now) -> Result<(), ServeError> {
         // What is overdue is shut before anything is opened.
         self.enforcer.handle_timeout(now);
+        if let Some(observer) = &mut self.observer {
+            observer.look(&mut *self.enforcer.firewall, now);
+        }
         self.listen_to_engine(now)?;
         self.look_after(now);
         self.listen_to_gate(now);

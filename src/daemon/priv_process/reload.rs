@@ -2,9 +2,10 @@
 
 use super::Priv;
 use crate::daemon::clients::Clients;
-use crate::daemon::config::{Config, ServerKey};
+use crate::daemon::config::{Backend, Config, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
 use crate::daemon::{last_good, system};
+use crate::firewall::Form;
 use crate::time::Now;
 
 impl Priv {
@@ -35,7 +36,11 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {why}");
             return Err(why);
         }
-        let other = config.backend != self.config.backend;
+        // What was in a foreign table stays nowhere; a table of our own is replaced as it is.
+        let moved = matches!(self.config.form, Form::Chain { .. })
+            && self.config.backend == Backend::Nftables
+            && config.form != self.config.form;
+        let other = moved || config.backend != self.config.backend;
         if other || config.shield() != self.config.shield() {
             self.enforcer.replace(&config, other, now).map_err(|e| {
                 log::error!("not reloaded: {e}");

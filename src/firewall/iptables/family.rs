@@ -51,8 +51,14 @@ impl Family {
     pub(super) fn older(self) -> &'static str {
         self.pick("opensesame4-older", "opensesame6-older")
     }
+
     /// The set of those who are banned.
     pub(super) fn bans(self) -> &'static str {
         self.pick("opensesame4-ban", "opensesame6-ban")
+    }
+
+    /// The set of those who would have been dropped.
+    pub(super) fn seen(self) -> &'static str {
+        self.pick("opensesame4-seen", "opensesame6-seen")
     }
 }

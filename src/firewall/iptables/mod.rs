@@ -1,29 +1,34 @@
 //! The shield and the leases by iptables, ip6tables and, where it exists, ipset.
 //!
 //! Ours are chains and sets whose names begin with `OPENSESAME` and `opensesame`, in the tables
-//! mangle and raw, and one jump to each from a built-in chain. mangle PREROUTING cannot answer:
+//! mangle and raw, and one jump to each from a built-in chain; in nat where a port leads on, and in
+//! filter instead of mangle where the machine's own rules drop and ours admit. mangle PREROUTING cannot answer:
 //! a port that refuses with a reset refuses in silence here. (A mark for a rule in the filter
 //! table that answers would leave the port open as soon as somebody flushes that table.)
 //! Needs iptables 1.6.2 (`iptables-restore -w`).
 
+mod enforce;
 mod family;
 mod program;
 mod remove;
 mod rules;
+mod seen;
 mod sessions;
 mod sets;
+mod table;
 mod tools;
 
-use super::{Bar, Element, Error, Firewall, Opening, Program, Shield};
-use crate::access::{Ports, Prefix, Refuse};
+use super::{Bar, Element, Error, Firewall, Form, Opening, Program, Shield};
+use crate::access::{Prefix, Refuse};
 use crate::time::{Mono, Now};
 use family::Family;
 use program::WAIT;
-use rules::{MANGLE, Mode, RAW, Table};
+use rules::{Mode, Rules};
 use sets::is_ours;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use table::Table;
 use tools::Tools;
 
 /// Exists in a network namespace that has IPv6 (Linux `net/ipv6/addrconf.c`).
@@ -45,6 +50,8 @@ pub struct Iptables {
     older: Vec<Session>,
     /// What the lease chains look up, once a `sync` has succeeded and no step failed since.
     mode: Option<Mode>,
+    /// Whether what rules of another shape have left is gone.
+    swept: bool,
     told: Told,
 }
 
@@ -107,15 +114,28 @@ impl Iptables {
     /// # Errors
     /// As for [`Iptables::new`].
     pub fn with(shield: &Shield, options: Options) -> Result<Iptables, Error> {
-        shield.is_plain("iptables")?;
+        let lacks = |what: &str| Err(Error::Missing(what.to_string()));
+        match &shield.form {
+            Form::Chain { table, .. } if table != "filter" => {
+                return lacks("pinhole: with iptables the table is `filter`");
+            }
+            Form::Chain { .. } | Form::Mark(_) if shield.observe => {
+                return lacks("something to observe: a pinhole drops nothing, your own rules do");
+            }
+            Form::Chain { .. } | Form::Mark(_) | Form::Shield => {}
+        }
         let (tools, version) = Tools::find(Family::V4, &options)?;
         let ipset = if options.ipset { tools::ipset(&options)? } else { None };
+        if shield.observe && ipset.is_none() {
+            return lacks("ipset: --observe takes it with iptables; install the package ipset");
+        }
         let mut told = Told::default();
         let tools6 = match ipv6(&mut told) {
             true => Some(Tools::find(Family::V6, &options)?.0),
             false => None,
         };
-        if shield.protected.iter().any(|(_, refuse)| *refuse == Refuse::Reset) {
+        let routed = shield.routed.iter().map(|r| r.refuse);
+        if shield.protected.iter().map(|(_, r)| *r).chain(routed).any(|r| r == Refuse::Reset) {
             log::warn!("iptables cannot refuse with a reset before NAT: these ports drop silently");
         }
         Ok(Iptables {
@@ -129,6 +149,7 @@ impl Iptables {
             bars: Bars::new(),
             older: Vec::new(),
             mode: None,
+            swept: false,
             told,
         })
     }
@@ -146,101 +167,6 @@ impl Iptables {
         Ok(out)
     }
 
-    fn ipset(&self, text: &str) -> Result<(), Error> {
-        match &self.ipset {
-            Some((ipset, _)) if !text.is_empty() => {
-                ipset.run(&["restore", "-exist"], text).map(drop)
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Reads the sessions older than the shield; the last known ones where that fails.
-    fn look(&mut self) -> bool {
-        let protected: Vec<Ports> = self.shield.protected.iter().map(|(p, _)| *p).collect();
-        match sessions::read(&protected) {
-            Ok(older) => {
-                self.older = older;
-                true
-            }
-            Err(e) => {
-                if !std::mem::replace(&mut self.told.sessions, true) {
-                    log::warn!("sessions older than the shield may be cut: sock_diag says {e}");
-                }
-                false
-            }
-        }
-    }
-
-    /// The shield of all families; where one fails the others are still done.
-    fn protect(&self, families: &[(Family, Tools)], mode: Mode, now: Now) -> Result<(), Error> {
-        let mut result = Ok(());
-        for (family, tools) in families {
-            let (older, openings) = (&self.older, &self.openings);
-            let text = rules::shield(&self.shield, *family, mode, older, openings, now);
-            result = result.and(tools.install(&MANGLE, &text));
-        }
-        result
-    }
-
-    /// Fills the sets. A set of ours that is of another kind is made anew, while rules stand in
-    /// for it.
-    fn fill(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<(), Error> {
-        let older = known.then_some(self.older.as_slice());
-        let (openings, bars) = (&self.openings, &self.bars);
-        let text = || families.iter().map(|(f, _)| sets::fill(*f, openings, bars, older, now));
-        let Err(error) = self.ipset(&text().collect::<String>()) else { return Ok(()) };
-        let Error::Refused(why) = &error else { return Err(error) };
-        log::warn!("the sets are made anew: {why}");
-        self.protect(families, Mode::Rules, now)?;
-        self.destroy()?;
-        self.ipset(&text().collect::<String>())
-    }
-
-    /// Fills the sets and puts the shield before the ports: with what works, and shut otherwise.
-    fn enforce(&self, families: &[(Family, Tools)], known: bool, now: Now) -> Result<Mode, Error> {
-        let mut first = Ok(());
-        let mut modes = vec![Mode::Rules, Mode::Shut];
-        if self.ipset.is_some() {
-            first = self.fill(families, known, now);
-            if first.is_ok() {
-                modes.insert(0, Mode::Sets);
-            }
-        }
-        for mode in modes {
-            let done = self.protect(families, mode, now);
-            let lesser = matches!(done, Err(Error::Missing(_) | Error::Refused(_)));
-            let worked = done.is_ok();
-            first = first.and(done);
-            if worked {
-                return first.map(|()| mode);
-            }
-            // What is locked or forbidden is so for simpler rules too.
-            if !lesser {
-                break;
-            }
-        }
-        first.map(|()| Mode::Shut)
-    }
-
-    /// Keeps our own UDP ports out of connection tracking, which is a comfort: a kernel that
-    /// cannot is no reason to stay open.
-    fn untrack(&mut self, families: &[(Family, Tools)]) -> Result<(), Error> {
-        let text = rules::untracked(&self.shield);
-        for (_, tools) in families {
-            match tools.install(&RAW, &text) {
-                Ok(()) => {}
-                Err(e @ (Error::Rights | Error::Busy(_))) => return Err(e),
-                Err(e @ (Error::Missing(_) | Error::Refused(_))) => {
-                    if !std::mem::replace(&mut self.told.raw, true) {
-                        log::warn!("the server's own ports stay in connection tracking: {e}");
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Tells the kernel about these elements, which `openings` has in their new state.
     fn tell(&mut self, elements: &[Element], plain: [bool; 2], now: Now) -> Result<(), Error> {
         let mode = self.mode.take().ok_or_else(unsynced)?;
@@ -255,7 +181,7 @@ impl Iptables {
             let concerned = plain[usize::from(*family == Family::V6)];
             let rules = mode == Mode::Rules && elements.iter().any(|e| family.has(e));
             if concerned || rules {
-                tools.restore(&rules::leases(*family, mode, &self.openings, now))?;
+                tools.restore(&self.rules(*family, mode, now).leases())?;
             }
         }
         self.mode = Some(mode);
@@ -305,7 +231,11 @@ impl Firewall for Iptables {
             Ok(families) => families.clone(),
             Err(_) => vec![(Family::V4, self.tools.clone())],
         };
-        let mode = self.enforce(&ours, known, now)?;
+        let done = self.enforce(&ours, known, now);
+        let led = self.lead(&ours, done.clone().unwrap_or(Mode::Rules), now);
+        let swept = self.sweep(&ours);
+        let mode = done?;
+        led.and(swept)?;
         self.untrack(&ours)?;
         families?;
         self.mode = Some(mode);
@@ -339,6 +269,9 @@ impl Firewall for Iptables {
     }
 
     fn can_bar(&self) -> Result<(), Error> {
+        if self.shield.form != Form::Shield {
+            return Err(Error::Missing("bans: a pinhole turns nobody away".into()));
+        }
         match self.ipset {
             Some(_) => Ok(()),
             None => Err(Error::Missing("ipset, without which iptables cannot ban".into())),
@@ -363,22 +296,30 @@ impl Firewall for Iptables {
     }
 
     fn is_up(&mut self) -> Result<bool, Error> {
-        let jump = |tools: &Tools| {
-            let rules = tools.list(&MANGLE)?;
-            Ok(rules.lines().any(|l| l.trim() == "-A PREROUTING -j OPENSESAME"))
+        let up = |family, tools: &Tools| {
+            let listing = tools.list(&rules::main(&self.shield, family))?;
+            Ok(rules::is_in_force(&self.shield, family, &listing))
         };
         match &self.tools6 {
-            Some(tools6) => Ok(jump(&self.tools)? && jump(tools6)?),
-            None => jump(&self.tools),
+            Some(tools6) => Ok(up(Family::V4, &self.tools)? && up(Family::V6, tools6)?),
+            None => up(Family::V4, &self.tools),
         }
+    }
+
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        let mut seen = Vec::new();
+        if let (Some((ipset, _)), true) = (self.ipset.clone(), self.shield.observe) {
+            for (family, _) in self.families()? {
+                seen.extend(seen::read(family, &ipset.run(&["save", family.seen()], "")?)?);
+            }
+        }
+        Ok(seen)
     }
 
     fn uninstall(&mut self) -> Result<(), Error> {
         self.mode = None;
         for (_, tools) in self.families()? {
-            for table in [MANGLE, RAW] {
-                tools.remove(&table)?;
-            }
+            tools.left()?.iter().try_for_each(|table| tools.remove(table))?;
         }
         self.destroy()
     }

@@ -17,7 +17,8 @@ impl Tools {
     /// Removes our jumps and chains from a table. The answers on the way say nothing (a piece may
     /// be missing); the listing at the end does.
     pub(super) fn remove(&self, table: &Table) -> Result<(), Error> {
-        if !table.remains(&self.list(table)?) {
+        let listing = self.list(table)?;
+        if !table.remains(&listing) {
             return Ok(());
         }
         let path = self.rules.path();
@@ -26,7 +27,7 @@ impl Tools {
         };
         // The crate wants a name that lives for ever; removal happens once in a process's life.
         let cmd: &'static str = Box::leak(cmd.to_string().into_boxed_str());
-        let (name, jumps, chains) = (table.name, table.jumps, table.chains);
+        let (name, hooks, chains) = (table.name, table.hooks(&listing), table.chains);
         let (send, receive) = mpsc::channel();
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&given_up);
@@ -35,14 +36,8 @@ impl Tools {
                 ::iptables::IPTables { cmd, has_check: true, has_wait: true, is_numeric: false };
             // Late, it would take away what may have been put up again.
             let on = || !stop.load(Ordering::Relaxed);
-            for (hook, chain) in jumps {
-                let jump = format!("-j {chain}");
-                // Until there is none.
-                for _ in 0..TRIES {
-                    if !on() || tool.delete(name, hook, &jump).is_err() {
-                        break;
-                    }
-                }
+            for (hook, chain) in hooks.iter().filter(|_| on()) {
+                let _ = tool.delete(name, hook, &format!("-j {chain}"));
             }
             for chain in chains.iter().filter(|_| on()) {
                 let _ = tool.flush_chain(name, chain);

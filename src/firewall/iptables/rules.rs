@@ -1,51 +1,24 @@
 //! The shield and the leases as input of iptables-restore(8): pure, out of typed values only.
 //!
 //! What may pass leaves our chains with RETURN and never with ACCEPT, so that the machine's own
-//! rules behind ours still decide.
+//! rules behind ours still decide; but in a pinhole of the form [`Form::Chain`], which is one of
+//! them.
 
+use super::table::{CHAIN, JUDGE, LEASE, OLDER, OUT, Table};
 use super::{Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix};
-use crate::firewall::Shield;
+use crate::firewall::{Form, Forward, Shield};
 use crate::time::{Mono, Now};
 use std::fmt::Write;
-
-/// Our chain in mangle PREROUTING, and the one in raw PREROUTING.
-const CHAIN: &str = "OPENSESAME";
-/// Whether a packet for a protected port may pass.
-const JUDGE: &str = "OPENSESAME-JUDGE";
-/// TCP packets of no tracked flow: only those of sessions older than the shield pass.
-const OLDER: &str = "OPENSESAME-OLDER";
-/// The leases, and the end of everything else.
-const LEASE: &str = "OPENSESAME-LEASE";
-/// Our chain in raw OUTPUT.
-const OUT: &str = "OPENSESAME-OUT";
 
 /// Not the opening packet of a TCP session.
 const LATER: &str = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN";
 
+/// That a packet is for this machine.
+const LOCAL: &str = "-m addrtype --dst-type LOCAL";
+
 /// The last second that xt_time's tools accept: 2038-01-19T03:14:07Z.
 const LAST: i64 = i32::MAX as i64;
-
-/// A table of ours: its chains, and where they hang.
-pub(super) struct Table {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// Built-in chain, and our chain that must be its first rule.
-    pub(super) jumps: &'static [(&'static str, &'static str)],
-    /// All chains of ours; users before the used.
-    pub(super) chains: &'static [&'static str],
-}
-
-/// The shield, right after conntrack and before NAT: ports are seen as they were addressed.
-pub(super) const MANGLE: Table = Table {
-    name: "mangle",
-    jumps: &[("PREROUTING", CHAIN)],
-    chains: &[CHAIN, JUDGE, OLDER, LEASE],
-};
-
-/// No connection tracking for the server's own ports: a flood of forged datagrams would fill it.
-pub(super) const RAW: Table =
-    Table { name: "raw", jumps: &[("PREROUTING", CHAIN), ("OUTPUT", OUT)], chains: &[CHAIN, OUT] };
 
 /// Where live openings are looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +29,17 @@ pub(super) enum Mode {
     Rules,
     /// Nowhere: shut, for when nothing else works.
     Shut,
+}
+
+/// All that the rules of a family are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) shield: &'a Shield,
+    pub(super) family: Family,
+    pub(super) mode: Mode,
+    pub(super) older: &'a [Session],
+    pub(super) openings: &'a Openings,
+    pub(super) now: Now,
 }
 
 fn ports(which: &str, ports: &Ports) -> String {
@@ -85,73 +69,195 @@ fn span(until: Mono, now: Now) -> String {
     format!("-m time --datestart {start} --datestop {stop}")
 }
 
-fn lease(out: &mut String, family: Family, mode: Mode, openings: &Openings, now: Now) {
-    if mode == Mode::Sets {
-        for set in [family.hosts(), family.nets()] {
-            let _ = writeln!(out, "-A {LEASE} -m set --match-set {set} src,dst -j RETURN");
+/// The rule that whoever holds no lease comes to at last, where one is needed to be ours.
+fn end(shield: &Shield, family: Family) -> Option<String> {
+    match &shield.form {
+        Form::Shield if shield.observe => {
+            let seen = family.seen();
+            Some(format!("-j SET --add-set {seen} src,dst --exist --timeout {SEEN}"))
         }
+        Form::Shield => Some("-j DROP".to_string()),
+        // It comes first: what a lease holder's packet gets after it stays.
+        Form::Mark(bits) => Some(format!("-j MARK --set-xmark 0x0/{bits:#x}")),
+        Form::Chain { .. } => None,
     }
-    let due = |held: &Held| match mode {
-        Mode::Sets => held.plain,
-        Mode::Rules => true,
-        Mode::Shut => false,
-    };
-    for (element, held) in openings.iter().filter(|(e, _)| family.has(e)) {
-        if due(held) && held.until > now.mono {
-            let (from, to) = (from(&element.from), ports("dport", &element.to));
-            let span = span(held.until, now);
-            let _ = writeln!(out, "-A {LEASE} {from} {to} {span} -j RETURN");
-        }
-    }
-    // A lease wins over a ban.
-    if mode == Mode::Sets {
-        let _ = writeln!(out, "-A {LEASE} -m set --match-set {} src -j DROP", family.bans());
-    }
-    let _ = writeln!(out, "-A {LEASE} -j DROP");
 }
 
-/// The lease chain alone, emptied and filled in one commit.
-pub(super) fn leases(family: Family, mode: Mode, openings: &Openings, now: Now) -> String {
-    let mut out = format!("*{}\n:{LEASE} - [0:0]\n", MANGLE.name);
-    lease(&mut out, family, mode, openings, now);
-    out + "COMMIT\n"
-}
+/// How many seconds an observed packet is remembered.
+pub(super) const SEEN: u32 = 60;
 
-/// The rules of all our mangle chains.
-pub(super) fn shield(
-    shield: &Shield,
-    family: Family,
-    mode: Mode,
-    older: &[Session],
-    openings: &Openings,
-    now: Now,
-) -> String {
-    let mut out = String::new();
-    let mut rule = |chain: &str, text: &str| {
-        let _ = writeln!(out, "-A {chain} {text}");
-    };
-    rule(CHAIN, "-i lo -j RETURN");
-    for (protected, _) in &shield.protected {
-        let to = ports("dport", protected);
-        rule(CHAIN, &format!("{to} -m addrtype --dst-type LOCAL -g {JUDGE}"));
-    }
-    rule(JUDGE, "-m conntrack --ctstate ESTABLISHED -j RETURN");
-    rule(JUDGE, &format!("{LATER} -m conntrack --ctstate UNTRACKED -j RETURN"));
-    rule(JUDGE, &format!("{LATER} -g {OLDER}"));
-    rule(JUDGE, &format!("-g {LEASE}"));
-    if mode == Mode::Sets {
-        let set = family.older();
-        rule(OLDER, &format!("-p tcp -m set --match-set {set} src,src,dst -j RETURN"));
-    } else {
-        for session in older.iter().filter(|s| family.is(s.from.ip())) {
-            let (source, port) = (from(&Prefix::host(session.from.ip())), session.from.port());
-            let to = session.to.port();
-            rule(OLDER, &format!("{source} -p tcp -m tcp --sport {port} --dport {to} -j RETURN"));
+/// The table that has the leases.
+pub(super) fn main(shield: &Shield, family: Family) -> Table {
+    match &shield.form {
+        Form::Shield | Form::Mark(_) => Table::mangle(),
+        Form::Chain { chain, .. } => {
+            // ufw calls its chains so in the other family.
+            let other = chain.strip_prefix("ufw-").filter(|_| family == Family::V6);
+            Table::filter(&other.map_or(chain.clone(), |rest| format!("ufw6-{rest}")))
         }
     }
-    rule(OLDER, "-j DROP");
-    lease(&mut out, family, mode, openings, now);
-    out
+}
+
+/// The ports of a family that lead on.
+fn forwards(shield: &Shield, family: Family) -> impl Iterator<Item = &Forward> {
+    shield.forwards.iter().filter(move |f| family.is(f.to.ip()))
+}
+
+/// Whether a port leads on to another host.
+pub(super) fn leads(shield: &Shield, family: Family) -> bool {
+    forwards(shield, family).next().is_some()
+}
+
+/// The tables that are to have something of ours.
+pub(super) fn tables(shield: &Shield, family: Family) -> Vec<Table> {
+    let mut all = vec![main(shield, family)];
+    if untracks(shield) {
+        all.push(Table::raw());
+    }
+    if leads(shield, family) {
+        all.push(Table::nat());
+    }
+    all
+}
+
+/// Where the machine's own rules decide, they may ask for the state of what comes to the server.
+pub(super) fn untracks(shield: &Shield) -> bool {
+    shield.form == Form::Shield && !shield.observe
+}
+
+/// Whether the listing of our table is that of these rules in force, and not of rules of ours that
+/// do something else.
+pub(super) fn is_in_force(shield: &Shield, family: Family, listing: &str) -> bool {
+    let end = end(shield, family).map(|end| format!("-A {LEASE} {end}"));
+    let ends = |end: String| listing.lines().any(|l| l.trim_end() == end);
+    main(shield, family).is_asked(listing) && end.is_none_or(ends)
+}
+
+impl Rules<'_> {
+    /// What matches whoever holds a lease: on these ports, or on any.
+    fn holders(&self, on: Option<&Ports>) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.mode == Mode::Sets {
+            let on = on.map_or(String::new(), |on| ports("dport", on) + " ");
+            for set in [self.family.hosts(), self.family.nets()] {
+                out.push(format!("{on}-m set --match-set {set} src,dst"));
+            }
+        }
+        let due = |held: &Held| match self.mode {
+            Mode::Sets => held.plain,
+            Mode::Rules => true,
+            Mode::Shut => false,
+        };
+        for (element, held) in self.openings.iter().filter(|(e, _)| self.family.has(e)) {
+            let concerns = on.is_none_or(|on| element.to.contains(on));
+            if concerns && due(held) && held.until > self.now.mono {
+                let (from, to) = (from(&element.from), on.unwrap_or(&element.to));
+                let span = span(held.until, self.now);
+                out.push(format!("{from} {} {span}", ports("dport", to)));
+            }
+        }
+        out
+    }
+
+    fn lease(&self, out: &mut String) {
+        let mut rule = |text: &str| {
+            let _ = writeln!(out, "-A {LEASE} {text}");
+        };
+        let (shield, family) = (self.shield, self.family);
+        let end = end(shield, family);
+        let admit = match &shield.form {
+            Form::Shield => "-j RETURN".to_string(),
+            Form::Mark(bits) => {
+                // A mark that somebody else has set admits nobody.
+                end.iter().for_each(|end| rule(end));
+                format!("-j MARK --set-xmark {bits:#x}/{bits:#x}")
+            }
+            Form::Chain { .. } => "-j ACCEPT".to_string(),
+        };
+        for holder in self.holders(None) {
+            rule(&format!("{holder} {admit}"));
+        }
+        if shield.form != Form::Shield {
+            return;
+        }
+        // A lease wins over a ban.
+        if self.mode == Mode::Sets && !shield.observe {
+            rule(&format!("-m set --match-set {} src -j DROP", family.bans()));
+        }
+        self.refuse(LEASE, out);
+    }
+
+    /// The end of a chain of the shield. Who observes drops nothing, and needs the sets.
+    fn refuse(&self, chain: &str, out: &mut String) {
+        let works = !self.shield.observe || self.mode == Mode::Sets;
+        if let Some(end) = end(self.shield, self.family).filter(|_| works) {
+            let _ = writeln!(out, "-A {chain} {end}");
+        }
+    }
+
+    /// The leases alone, wherever they are rules: each chain emptied and filled in one commit.
+    pub(super) fn leases(&self) -> String {
+        let table = main(self.shield, self.family).name;
+        let mut out = format!("*{table}\n:{LEASE} - [0:0]\n");
+        self.lease(&mut out);
+        out += "COMMIT\n";
+        let ahead = self.ahead();
+        if !ahead.is_empty() {
+            let _ = write!(out, "*{}\n:{CHAIN} - [0:0]\n{ahead}COMMIT\n", Table::nat().name);
+        }
+        out
+    }
+
+    /// The rules of our nat chain, which asks about the first packet of a flow only.
+    pub(super) fn ahead(&self) -> String {
+        let mut out = String::new();
+        for Forward { from, to } in forwards(self.shield, self.family) {
+            for holder in self.holders(Some(from)) {
+                let _ = writeln!(out, "-A {CHAIN} {holder} {LOCAL} -j DNAT --to-destination {to}");
+            }
+        }
+        out
+    }
+
+    /// The rules of all chains of the table that has the leases.
+    pub(super) fn main(&self) -> String {
+        let (shield, family) = (self.shield, self.family);
+        let mut out = String::new();
+        let mut rule = |chain: &str, text: &str| {
+            let _ = writeln!(out, "-A {chain} {text}");
+        };
+        for name in ["lo"].into_iter().chain(shield.trusted.iter().map(String::as_str)) {
+            rule(CHAIN, &format!("-i {name} -j RETURN"));
+        }
+        let to = if shield.form == Form::Shield { JUDGE } else { LEASE };
+        for (protected, _) in &shield.protected {
+            rule(CHAIN, &format!("{} {LOCAL} -g {to}", ports("dport", protected)));
+        }
+        for routed in shield.routed.iter().filter(|r| family.is(r.at.address())) {
+            let (at, length) = (routed.at.address(), routed.at.length());
+            rule(CHAIN, &format!("-d {at}/{length} {} -g {to}", ports("dport", &routed.ports)));
+        }
+        if shield.form == Form::Shield {
+            rule(JUDGE, "-m conntrack --ctstate ESTABLISHED -j RETURN");
+            rule(JUDGE, &format!("{LATER} -m conntrack --ctstate UNTRACKED -j RETURN"));
+            rule(JUDGE, &format!("{LATER} -g {OLDER}"));
+            rule(JUDGE, &format!("-g {LEASE}"));
+            if self.mode == Mode::Sets {
+                let set = family.older();
+                rule(OLDER, &format!("-p tcp -m set --match-set {set} src,src,dst -j RETURN"));
+            } else {
+                for s in self.older.iter().filter(|s| family.is(s.from.ip())) {
+                    let (source, port) = (from(&Prefix::host(s.from.ip())), s.from.port());
+                    let to = s.to.port();
+                    let ends = format!("{source} -p tcp -m tcp --sport {port} --dport {to}");
+                    rule(OLDER, &format!("{ends} -j RETURN"));
+                }
+            }
+            self.refuse(OLDER, &mut out);
+        }
+        self.lease(&mut out);
+        out
+    }
 }
 
 /// The rules of our raw chains.
@@ -160,58 +266,17 @@ pub(super) fn untracked(shield: &Shield) -> String {
     for port in &shield.listening {
         let _ = writeln!(
             out,
-            "-A {CHAIN} -p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j CT --notrack\n\
+            "-A {CHAIN} -p udp -m udp --dport {port} {LOCAL} -j CT --notrack\n\
              -A {OUT} -p udp -m udp --sport {port} -j CT --notrack"
         );
     }
     out
 }
 
-/// How often our jump stands in a built-in chain, and whether it is its first rule, in the
-/// listing of `iptables -S`.
-fn jump(listing: &str, hook: &str, chain: &str) -> (usize, bool) {
-    let head = format!("-A {hook} ");
-    let ours = format!("-A {hook} -j {chain}");
-    let rules = || listing.lines().map(str::trim_end).filter(|l| l.starts_with(&head));
-    (rules().filter(|l| *l == ours).count(), rules().next() == Some(&ours))
-}
-
-impl Table {
-    /// Whether each jump is there, once and first.
-    pub(super) fn hangs(&self, listing: &str) -> bool {
-        self.jumps.iter().all(|(hook, chain)| jump(listing, hook, chain) == (1, true))
-    }
-
-    /// Whether anything of ours is in the listing.
-    pub(super) fn remains(&self, listing: &str) -> bool {
-        let ours = |chain: &&str| listing.lines().any(|l| l.trim_end() == format!("-N {chain}"));
-        let hung = self.jumps.iter().any(|(hook, chain)| jump(listing, hook, chain).0 > 0);
-        hung || self.chains.iter().any(ours)
-    }
-
-    /// One commit that makes our part of the table exactly `rules`, with the jumps once and
-    /// first.
-    pub(super) fn commit(&self, listing: &str, rules: &str) -> String {
-        let mut out = format!("*{}\n", self.name);
-        for chain in self.chains {
-            let _ = writeln!(out, ":{chain} - [0:0]");
-        }
-        out += rules;
-        for (hook, chain) in self.jumps {
-            let (count, first) = jump(listing, hook, chain);
-            if (count, first) != (1, true) {
-                out += &format!("-D {hook} -j {chain}\n").repeat(count);
-                let _ = writeln!(out, "-I {hook} 1 -j {chain}");
-            }
-        }
-        out + "COMMIT\n"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::firewall::Element;
+    use crate::firewall::{Element, Routed};
     use crate::time::Unix;
 
     #[test]
@@ -228,44 +293,90 @@ mod tests {
         assert_eq!(stop(u64::MAX), "2038-01-19T03:14:07");
     }
 
-    #[test]
-    fn a_jump_that_is_missing_late_or_doubled_is_put_in_place_once() {
-        let jump = "-A PREROUTING -j OPENSESAME\n";
-        let other = "-A PREROUTING -j OTHER\n";
-        let changes = |listing: &str| -> Vec<String> {
-            let text = MANGLE.commit(listing, "");
-            let change = |l: &&str| l.starts_with("-D") || l.starts_with("-I");
-            text.lines().filter(change).map(str::to_string).collect()
-        };
-        let (delete, insert) = ("-D PREROUTING -j OPENSESAME", "-I PREROUTING 1 -j OPENSESAME");
-        assert_eq!(changes(other), [insert]);
-        assert_eq!(changes(&format!("-P PREROUTING ACCEPT\n{jump}{other}")), [""; 0]);
-        assert_eq!(changes(&format!("{other}{jump}")), [delete, insert]);
-        assert_eq!(changes(&format!("{jump}{other}{jump}")), [delete, delete, insert]);
-        assert_eq!(changes("-A PREROUTING -j OPENSESAME-JUDGE\n"), [insert]);
-        assert!(MANGLE.hangs(&format!("{jump}{other}")));
-        assert!(!MANGLE.hangs(&format!("{other}{jump}")) && !MANGLE.hangs(""));
-        assert!(MANGLE.remains("-N OPENSESAME-OLDER\n") && MANGLE.remains(jump));
-        assert!(!MANGLE.remains("-N OPENSESAME-MINE\n-A PREROUTING -j OPENSESAME-MINE\n"));
+    const NOW: Now = Now { unix: Unix(1_000_000_000_000), mono: Mono(5_000) };
+
+    fn openings() -> Openings {
+        let element =
+            |from: &str| Element { from: from.parse().unwrap(), to: "tcp/80-90".parse().unwrap() };
+        let held = |until| Held { until: Mono(until), plain: true };
+        Openings::from([
+            (element("192.0.2.1"), held(5_001)),
+            (element("192.0.2.2"), held(5_000)),
+            (element("2001:db8::/32"), held(9_000)),
+        ])
+    }
+
+    fn with(shield: &Shield, family: Family, mode: Mode, ask: fn(&Rules<'_>) -> String) -> String {
+        let openings = openings();
+        ask(&Rules { shield, family, mode, older: &[], openings: &openings, now: NOW })
     }
 
     #[test]
     fn nothing_is_open_when_shut_and_what_has_ended_gets_no_rule() {
-        let now = Now { unix: Unix(1_000_000_000_000), mono: Mono(5_000) };
-        let element =
-            |from: &str| Element { from: from.parse().unwrap(), to: "tcp/80-90".parse().unwrap() };
-        let held = |until| Held { until: Mono(until), plain: true };
-        let openings = Openings::from([
-            (element("192.0.2.1"), held(5_001)),
-            (element("192.0.2.2"), held(5_000)),
-            (element("2001:db8::/32"), held(9_000)),
-        ]);
-        let rules = |family, mode| leases(family, mode, &openings, now);
+        let rules = |family, mode| with(&Shield::default(), family, mode, |r| r.leases());
         assert!(!rules(Family::V4, Mode::Shut).contains("RETURN"));
         let v4 = rules(Family::V4, Mode::Rules);
         assert!(v4.contains("-s 192.0.2.1/32 -p tcp -m tcp --dport 80:90 -m time"), "{v4}");
         assert_eq!(v4.matches("RETURN").count(), 1);
         assert!(rules(Family::V6, Mode::Rules).contains("-s 2001:db8::/32 "));
         assert_eq!(rules(Family::V6, Mode::Sets).matches("RETURN").count(), 3);
+    }
+
+    #[test]
+    fn a_port_leads_on_for_lease_holders_of_its_family_only() {
+        let to = ["10.0.0.5:22", "[fd00::5]:22"].map(|to| to.parse().unwrap());
+        let from = "tcp/85".parse().unwrap();
+        let shield =
+            Shield { forwards: to.map(|to| Forward { from, to }).to_vec(), ..Shield::default() };
+        let ahead = |family, mode| with(&shield, family, mode, |r| r.ahead());
+        let timed = ahead(Family::V4, Mode::Rules);
+        assert_eq!(timed.lines().count(), 1, "{timed}");
+        assert!(
+            timed.starts_with("-A OPENSESAME -s 192.0.2.1/32 -p tcp -m tcp --dport 85 -m time")
+        );
+        assert!(timed.ends_with("--dst-type LOCAL -j DNAT --to-destination 10.0.0.5:22\n"));
+        let v6 = ahead(Family::V6, Mode::Sets);
+        assert_eq!(v6.matches("--match-set opensesame6").count(), 2, "{v6}");
+        assert_eq!(v6.matches("--to-destination [fd00::5]:22").count(), 3);
+        assert_eq!(ahead(Family::V6, Mode::Shut), "");
+    }
+
+    #[test]
+    fn only_a_shield_drops() {
+        let at = "2001:db8:5::/64".parse().unwrap();
+        let ports: Ports = "tcp/22".parse().unwrap();
+        let plain = Shield {
+            protected: vec![(ports, Default::default())],
+            routed: vec![Routed { at, ports, refuse: Default::default() }],
+            trusted: vec!["lan0".to_string()],
+            ..Shield::default()
+        };
+        let chain = |chain: &str| Form::Chain { table: "filter".into(), chain: chain.into() };
+        let others = [
+            Shield { observe: true, ..plain.clone() },
+            Shield { form: Form::Mark(0x40), ..plain.clone() },
+            Shield { form: chain("ufw-user-input"), ..plain.clone() },
+        ];
+        for mode in [Mode::Sets, Mode::Rules, Mode::Shut] {
+            let main = |shield: &Shield, family| with(shield, family, mode, |r| r.main());
+            assert!(main(&plain, Family::V4).ends_with("-A OPENSESAME-LEASE -j DROP\n"));
+            for (n, shield) in others.iter().enumerate() {
+                for family in [Family::V4, Family::V6] {
+                    let text = main(shield, family);
+                    assert!(!text.contains("DROP") && text.contains("-i lan0 -j RETURN"), "{text}");
+                    assert_eq!(text.contains("-d 2001:db8:5::/64"), family == Family::V6);
+                    assert_eq!(text.contains("ACCEPT"), n == 2 && mode != Mode::Shut, "{text}");
+                    let listing = format!("-A PREROUTING -j OPENSESAME\n{text}");
+                    assert!(!is_in_force(&plain, family, &listing), "{text}");
+                }
+            }
+        }
+        let name = |family| main(&others[2], family).commit("", "");
+        assert!(name(Family::V4).contains("-I ufw-user-input 1 -j OPENSESAME\n"));
+        assert!(name(Family::V6).contains("-I ufw6-user-input 1 -j OPENSESAME\n"));
+        let marks = with(&others[1], Family::V4, Mode::Rules, |r| r.leases());
+        let lines: Vec<&str> = marks.lines().filter(|l| l.contains("MARK")).collect();
+        assert!(lines[0].ends_with("LEASE -j MARK --set-xmark 0x0/0x40"), "{marks}");
+        assert!(lines[1].ends_with("-j MARK --set-xmark 0x40/0x40"), "{marks}");
     }
 }

@@ -1,5 +1,6 @@
 //! Openings and older sessions as input of `ipset restore` (ipset(8)): pure.
 
+use super::rules::SEEN;
 use super::{Bars, Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix, Protocol};
 use crate::firewall::Element;
@@ -18,6 +19,9 @@ const ROOM: u32 = 4_194_304;
 
 /// Room for twice the most bans.
 const BANS: u32 = 131_072;
+
+/// Room for who is seen; a port scan by one address is the longest list.
+const WATCHED: u32 = 4_096;
 
 /// One element of a set.
 type Key = (Prefix, Protocol, u16);
@@ -106,15 +110,18 @@ fn few(element: &Element) -> bool {
 }
 
 /// The names of a family's sets with what makes them.
-fn kinds(family: Family) -> [(&'static str, String); 4] {
+fn kinds(family: Family, observe: bool) -> Vec<(&'static str, String)> {
     let inet = family.inet();
     let leases = format!("family {inet} timeout 0 maxelem {ROOM}");
-    [
+    let seen = format!("hash:ip,port family {inet} timeout {SEEN} maxelem {WATCHED}");
+    let mut kinds = vec![
         (family.hosts(), format!("hash:ip,port {leases}")),
         (family.nets(), format!("hash:net,port {leases}")),
         (family.older(), format!("hash:ip,port,ip family {inet} maxelem {ROOM}")),
         (family.bans(), format!("hash:net family {inet} timeout 0 maxelem {BANS}")),
-    ]
+    ];
+    kinds.extend(observe.then_some((family.seen(), seen)));
+    kinds
 }
 
 /// Whether a set is one of ours.
@@ -122,7 +129,7 @@ pub(super) fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(NEW).unwrap_or(name);
     [Family::V4, Family::V6]
         .iter()
-        .any(|f| [f.hosts(), f.nets(), f.older(), f.bans()].contains(&base))
+        .any(|f| [f.hosts(), f.nets(), f.older(), f.bans(), f.seen()].contains(&base))
 }
 
 /// Behind the name of a set that is about to take another's place.
@@ -135,6 +142,7 @@ pub(super) fn fill(
     openings: &Openings,
     bars: &Bars,
     older: Option<&[Session]>,
+    observe: bool,
     now: Now,
 ) -> String {
     let mut out = String::new();
@@ -145,9 +153,10 @@ pub(super) fn fill(
             *end = held.until.max(*end);
         }
     }
-    for (name, kind) in kinds(family) {
+    for (name, kind) in kinds(family, observe) {
         let _ = writeln!(out, "create {name} {kind}");
-        if name == family.older() && older.is_none() {
+        let kept = name == family.seen() || name == family.older() && older.is_none();
+        if kept {
             continue;
         }
         let _ = writeln!(out, "create {name}{NEW} {kind}\nflush {name}{NEW}");
@@ -213,7 +222,7 @@ mod tests {
         let one = element("2001:db8::/64", "tcp/81");
         let line = "add opensesame6-net 2001:db8::/64,tcp:81 timeout 10\n";
         assert_eq!(change(&[one], &openings, NOW), line);
-        let filled = fill(Family::V6, &openings, &Bars::new(), Some(&[]), NOW);
+        let filled = fill(Family::V6, &openings, &Bars::new(), Some(&[]), false, NOW);
         let fresh = "add opensesame6-net-new 2001:db8::/64,tcp:81 timeout 10\n";
         assert!(filled.contains(fresh), "{filled}");
         // The longer one closes: the port stays for the shorter, its neighbours go.
@@ -238,7 +247,7 @@ mod tests {
         let banned = "192.0.2.66".parse().unwrap();
         let bars =
             Bars::from([(banned, Mono(70_001)), ("2001:db8::/64".parse().unwrap(), Mono(70_000))]);
-        let text = fill(Family::V4, &openings, &bars, Some(&[session]), NOW);
+        let text = fill(Family::V4, &openings, &bars, Some(&[session]), false, NOW);
         let bans: Vec<&str> =
             text.lines().filter(|l| l.starts_with("add opensesame4-ban")).collect();
         assert_eq!(bans, ["add opensesame4-ban-new 192.0.2.66 timeout 61"]);
@@ -267,8 +276,11 @@ mod tests {
             ]
         );
         assert!(text.contains("add opensesame4-older-new 192.0.2.9,tcp:4000,192.0.2.200\n"));
-        let unknown = fill(Family::V4, &openings, &nobody, None, NOW);
+        let unknown = fill(Family::V4, &openings, &nobody, None, true, NOW);
         assert!(!unknown.contains("older-new"));
+        // Nor is what was seen forgotten.
+        assert!(unknown.contains("create opensesame4-seen hash") && !unknown.contains("seen-new"));
+        assert!(!text.contains("seen"));
     }
 
     #[test]

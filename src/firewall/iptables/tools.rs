@@ -5,11 +5,12 @@ use super::{Error, Family, Options, Program, Table, WAIT};
 /// How often a commit is tried when somebody else changes the table at the same time.
 const TRIES: usize = 3;
 
-/// The two programs of a family.
+/// The programs of a family.
 #[derive(Clone, Debug)]
 pub(super) struct Tools {
     pub(super) rules: Program,
     restore: Program,
+    save: Program,
 }
 
 impl Tools {
@@ -20,7 +21,9 @@ impl Tools {
         let exact = options.legacy.map(|l| format!("{base}-{}", kind(l)));
         for name in exact.into_iter().chain([base.to_string()]) {
             let find = |name: &str| Program::find(&options.directories, name);
-            let (Some(rules), Some(restore)) = (find(&name), find(&format!("{name}-restore")))
+            let part = |part: &str| find(&format!("{name}-{part}"));
+            let (Some(rules), Some(restore), Some(save)) =
+                (find(&name), part("restore"), part("save"))
             else {
                 continue;
             };
@@ -28,18 +31,24 @@ impl Tools {
             // Versions before 1.8 name no variant: they are the legacy one.
             let legacy = !version.contains("nf_tables");
             if options.legacy.is_none_or(|l| l == legacy) {
-                return Ok((Tools { rules, restore }, version));
+                return Ok((Tools { rules, restore, save }, version));
             }
         }
         let variant = options.legacy.map_or(String::new(), |l| format!(" ({})", kind(l)));
         Err(Error::Missing(format!(
-            "the programs {base} and {base}-restore{variant}: install the package iptables"
+            "the programs {base}, {base}-restore and {base}-save{variant}: install the package \
+             iptables"
         )))
     }
 
     /// What `-S` says about a table.
     pub(super) fn list(&self, table: &Table) -> Result<String, Error> {
         self.rules.run(&["-w", WAIT, "-t", table.name, "-S"], "")
+    }
+
+    /// The tables that have something of ours.
+    pub(super) fn left(&self) -> Result<Vec<Table>, Error> {
+        Ok(Table::left(&self.save.run(&[], "")?))
     }
 
     /// Commits a text for iptables-restore(8).

@@ -1,5 +1,6 @@
 //! One rule, put together clause by clause in the order in which the kernel runs them.
 
+use crate::access::Protocol;
 use netlink_bindings::nftables::{
     CmpOps, CtKeys, FibFlags, MetaKeys, PayloadBase, PushExprListAttrs, RejectInetCode,
     RejectTypes, VerdictCode,
@@ -7,6 +8,7 @@ use netlink_bindings::nftables::{
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils;
 use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The first of the kernel's sixteen 4-byte registers (NFT_REG32_00), of which sets take their keys.
 const REGISTER: u32 = 8;
@@ -20,6 +22,10 @@ const NFTA_LOOKUP_SREG: u16 = 2;
 const UNICAST: u32 = 1;
 /// As [`UNICAST`].
 const LOCAL: u32 = 2;
+/// IFNAMSIZ of netdevice(7).
+const NAME: usize = 16;
+/// NFT_NAT_DNAT.
+const DNAT: u32 = 1;
 /// The loopback device has this index in every network namespace.
 const LOOPBACK: u32 = 1;
 /// NFPROTO_IPV4 and NFPROTO_IPV6.
@@ -41,6 +47,10 @@ pub(super) enum Field {
     V4,
     /// The IPv6 source address.
     V6,
+    /// The IPv4 destination address.
+    At4,
+    /// The IPv6 destination address.
+    At6,
     /// The transport protocol's number.
     Protocol,
     /// The transport source port.
@@ -53,8 +63,8 @@ impl Field {
     /// Bytes in a packet.
     pub(super) fn len(self) -> u32 {
         match self {
-            Field::V4 => 4,
-            Field::V6 => 16,
+            Field::V4 | Field::At4 => 4,
+            Field::V6 | Field::At6 => 16,
             Field::Protocol => 1,
             Field::From | Field::To => 2,
         }
@@ -63,8 +73,8 @@ impl Field {
     /// The data type by which nft shows it (`enum datatypes` of nft).
     pub(super) fn shown(self) -> u32 {
         match self {
-            Field::V4 => 7,
-            Field::V6 => 8,
+            Field::V4 | Field::At4 => 7,
+            Field::V6 | Field::At6 => 8,
             Field::Protocol => 12,
             Field::From | Field::To => 13,
         }
@@ -104,11 +114,16 @@ impl Rule {
         self
     }
 
-    fn mask(mut self, mask: &[u8]) -> Rule {
+    fn mask(self, mask: &[u8]) -> Rule {
+        self.bitwise(mask, &vec![0; mask.len()])
+    }
+
+    /// Only the bits of the mask stay, and then those of `xor` are turned over.
+    fn bitwise(mut self, mask: &[u8], xor: &[u8]) -> Rule {
         let bitwise = self.add().nested_elem().nested_data_bitwise();
         let bitwise = bitwise.push_sreg(REGISTER).push_dreg(REGISTER).push_len(mask.len() as u32);
         let bitwise = bitwise.nested_mask().push_value(mask).end_nested();
-        bitwise.nested_xor().push_value(&vec![0; mask.len()]);
+        bitwise.nested_xor().push_value(xor);
         self
     }
 
@@ -129,6 +144,15 @@ impl Rule {
             .compare(CmpOps::Eq, &LOOPBACK.to_ne_bytes())
     }
 
+    /// `iifname`: what came in by the interface of that name, now or later.
+    pub(super) fn interface(self, name: &str) -> Rule {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.resize(NAME, 0);
+        self.say(&format!("iifname {name}"))
+            .meta(MetaKeys::Iifname, REGISTER)
+            .compare(CmpOps::Eq, &bytes)
+    }
+
     /// `meta l4proto tcp`.
     pub(super) fn tcp(self) -> Rule {
         self.say("meta l4proto tcp").protocol(TCP)
@@ -139,28 +163,28 @@ impl Rule {
         self.say("meta l4proto udp").protocol(UDP)
     }
 
-    fn kind(mut self, kind: u32) -> Rule {
+    fn kind(mut self, how: CmpOps, kind: u32) -> Rule {
         let fib = self.add().nested_elem().nested_data_fib().push_dreg(REGISTER);
         fib.push_result(ADDRTYPE).push_flags(FibFlags::Daddr as u32);
-        self.compare(CmpOps::Eq, &kind.to_ne_bytes())
+        self.compare(how, &kind.to_ne_bytes())
     }
 
     /// `fib daddr type local`: for this machine.
     pub(super) fn local(self) -> Rule {
-        self.say("fib daddr type local").kind(LOCAL)
+        self.say("fib daddr type local").kind(CmpOps::Eq, LOCAL)
     }
 
-    /// `fib daddr type unicast`: for another machine, to be forwarded.
-    pub(super) fn elsewhere(self) -> Rule {
-        self.say("fib daddr type unicast").kind(UNICAST)
+    /// `fib daddr type != unicast`: not for another machine, to be forwarded.
+    pub(super) fn here(self) -> Rule {
+        self.say("fib daddr type != unicast").kind(CmpOps::Neq, UNICAST)
     }
 
-    /// `udp dport` or `udp sport` is this port.
-    pub(super) fn udp_port(self, end: Field, port: u16) -> Rule {
+    /// `tcp dport`, `udp sport` and so on is this port.
+    pub(super) fn port(self, protocol: Protocol, end: Field, port: u16) -> Rule {
         let offset = if end == Field::From { 0 } else { 2 };
         let name = if end == Field::From { "sport" } else { "dport" };
-        self.protocol(UDP)
-            .say(&format!("udp {name} {port}"))
+        self.protocol(protocol.number())
+            .say(&format!("{protocol} {name} {port}"))
             .payload(PayloadBase::TransportHeader, offset, 2, REGISTER)
             .compare(CmpOps::Eq, &port.to_be_bytes())
     }
@@ -184,10 +208,14 @@ impl Rule {
     }
 
     /// The packet's fields, one behind the other, are in the set; an address asks for its family.
-    pub(super) fn among(mut self, fields: &[Field], set: &CStr) -> Rule {
+    pub(super) fn among(self, fields: &[Field], set: &CStr) -> Rule {
+        self.fields(fields).lookup(set).say(&format!("@{}", set.to_string_lossy()))
+    }
+
+    fn fields(mut self, fields: &[Field]) -> Rule {
         let family = fields.iter().find_map(|f| match f {
-            Field::V4 => Some(FAMILIES.0),
-            Field::V6 => Some(FAMILIES.1),
+            Field::V4 | Field::At4 => Some(FAMILIES.0),
+            Field::V6 | Field::At6 => Some(FAMILIES.1),
             Field::Protocol | Field::From | Field::To => None,
         });
         if let Some(family) = family {
@@ -199,13 +227,51 @@ impl Rule {
             self = match field {
                 Field::V4 => self.payload(Network, 12, 4, register),
                 Field::V6 => self.payload(Network, 8, 16, register),
+                Field::At4 => self.payload(Network, 16, 4, register),
+                Field::At6 => self.payload(Network, 24, 16, register),
                 Field::Protocol => self.meta(MetaKeys::L4Proto, register),
                 Field::From => self.payload(Transport, 0, 2, register),
                 Field::To => self.payload(Transport, 2, 2, register),
             };
             register += field.len().div_ceil(4);
         }
-        self.lookup(set).say(&format!("@{}", set.to_string_lossy()))
+        self
+    }
+
+    /// Puts the packet's fields into the set, for so many milliseconds from now; where the set is
+    /// full the rule ends here. The bindings lack this expression (linux/netfilter/nf_tables.h).
+    pub(super) fn remember(self, fields: &[Field], set: &CStr, ms: u64) -> Rule {
+        // NFTA_DYNSET_SET_NAME, _OP, _SREG_KEY and _TIMEOUT.
+        const KINDS: [u16; 4] = [1, 3, 4, 6];
+        const NFTA_EXPR_DATA: u16 = 2;
+        const NFT_DYNSET_OP_UPDATE: u32 = 1;
+        let mut rule = self.fields(fields);
+        let mut element = rule.add().nested_elem().push_name(c"dynset");
+        let body = element.as_vec_mut();
+        let at = utils::push_nested_header(body, NFTA_EXPR_DATA);
+        let values: [&[u8]; 4] = [
+            set.to_bytes_with_nul(),
+            &NFT_DYNSET_OP_UPDATE.to_be_bytes(),
+            &REGISTER.to_be_bytes(),
+            &ms.to_be_bytes(),
+        ];
+        for (kind, value) in KINDS.into_iter().zip(values) {
+            utils::push_header(body, kind, value.len() as u16);
+            body.extend(value);
+        }
+        utils::finalize_nested_header(body, at);
+        drop(element);
+        rule.say(&format!("update @{}", set.to_string_lossy()))
+    }
+
+    /// These bits of the packet mark are set, or cleared, and the others stay.
+    pub(super) fn mark(self, bits: u32, set: bool) -> Rule {
+        let xor = if set { bits } else { 0 };
+        let mut rule =
+            self.meta(MetaKeys::Mark, REGISTER).bitwise(&(!bits).to_ne_bytes(), &xor.to_ne_bytes());
+        let meta = rule.add().nested_elem().nested_data_meta();
+        meta.push_key(MetaKeys::Mark as u32).push_sreg(REGISTER);
+        rule.say(&format!("meta mark set {} {bits:#x}", if set { "with" } else { "without" }))
     }
 
     /// The first address of the /64 of an IPv6 source is in the set.
@@ -256,6 +322,26 @@ impl Rule {
         self.say("notrack")
     }
 
+    fn load(mut self, value: &[u8], register: u32) -> Rule {
+        let immediate = self.add().nested_elem().nested_data_immediate().push_dreg(register);
+        immediate.nested_data().push_value(value);
+        self
+    }
+
+    /// The first packet's destination, and so its whole connection's, is another one.
+    pub(super) fn dnat(self, to: SocketAddr) -> Rule {
+        let (rule, family, length) = match to.ip() {
+            IpAddr::V4(a) => (self.load(&a.octets(), REGISTER), FAMILIES.0, Field::V4.len()),
+            IpAddr::V6(a) => (self.load(&a.octets(), REGISTER), FAMILIES.1, Field::V6.len()),
+        };
+        let behind = REGISTER + length / 4;
+        let mut rule = rule.load(&to.port().to_be_bytes(), behind);
+        let nat = rule.add().nested_elem().nested_data_nat().push_type(DNAT);
+        let nat = nat.push_family(family.into()).push_reg_addr_min(REGISTER);
+        nat.push_reg_proto_min(behind);
+        rule.say(&format!("dnat to {to}"))
+    }
+
     fn verdict(mut self, code: VerdictCode, chain: Option<&CStr>) -> Rule {
         let immediate = self.add().nested_elem().nested_data_immediate().push_dreg(VERDICT);
         let verdict = immediate.nested_data().nested_verdict().push_code(code as u32);
@@ -280,6 +366,12 @@ impl Rule {
     pub(super) fn goto(self, chain: &CStr) -> Rule {
         self.say(&format!("goto {}", chain.to_string_lossy()))
             .verdict(VerdictCode::Goto, Some(chain))
+    }
+
+    /// Into another chain, and back if that decides nothing.
+    pub(super) fn jump(self, chain: &CStr) -> Rule {
+        self.say(&format!("jump {}", chain.to_string_lossy()))
+            .verdict(VerdictCode::Jump, Some(chain))
     }
 
     /// Writes NFTA_RULE_EXPRESSIONS.

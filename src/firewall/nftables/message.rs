@@ -4,20 +4,17 @@
 //! too low; both are written raw here, and read raw in `dump`.
 
 use super::expression::Rule;
+use super::home::GUEST;
 use super::sets::{Key, Set};
 use super::socket::{APPEND, CREATE, Message, RULE};
 use netlink_bindings::nftables::{
-    Nfgenmsg, OpDelruleDo, OpDelsetDo, OpDelsetelemDo, OpDeltableDo, OpNewchainDo, OpNewruleDo,
-    OpNewsetDo, OpNewsetelemDo, OpNewtableDo,
+    Nfgenmsg, OpDelchainDo, OpDelruleDo, OpDelsetDo, OpDelsetelemDo, OpDeltableDo, OpNewchainDo,
+    OpNewruleDo, OpNewsetDo, OpNewsetelemDo, OpNewtableDo,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils;
 use std::ffi::CStr;
 
-/// Our table, of the family `inet`.
-pub(super) const TABLE: &CStr = c"opensesame";
-/// NFPROTO_INET.
-pub(super) const INET: u8 = 1;
 /// The most elements of one message: their list has a 16-bit length.
 pub(super) const ELEMENTS: usize = 100;
 
@@ -25,12 +22,16 @@ pub(super) const ELEMENTS: usize = 100;
 const NEWTABLE: u8 = 0;
 const DELTABLE: u8 = 2;
 const NEWCHAIN: u8 = 3;
+const DELCHAIN: u8 = 5;
 const NEWRULE: u8 = 6;
 const DELRULE: u8 = 8;
 const NEWSET: u8 = 9;
 const DELSET: u8 = 11;
 const NEWSETELEM: u8 = 12;
 const DELSETELEM: u8 = 14;
+/// By which our jump is found again, as nft writes a comment (libnftnl's udata): type 0, length,
+/// text, nul.
+pub(super) const COMMENT: &[u8] = b"\x00\x0fopensesame-spa\x00";
 /// NFTA_SET_GC_INTERVAL, which the bindings write in host order.
 pub(super) const GC_INTERVAL: u16 = 12;
 /// NFTA_SET_ELEM_TIMEOUT and NFTA_SET_ELEM_KEY_END.
@@ -45,18 +46,25 @@ pub(super) struct Hook {
     pub(super) number: u32,
     /// Lower is earlier.
     pub(super) priority: i32,
+    /// Of type `nat`, else `filter`.
+    pub(super) nat: bool,
 }
 
-/// The header of every message about a family `inet`.
-pub(super) fn header() -> Nfgenmsg {
-    Nfgenmsg { nfgen_family: INET, ..Nfgenmsg::default() }
+/// Which table it is about, the socket writes.
+fn header() -> Nfgenmsg {
+    Nfgenmsg::default()
 }
 
 fn message(what: String, kind: u8, flags: u16, write: impl FnOnce(&mut Vec<u8>)) -> Message {
     let mut body = Vec::new();
     write(&mut body);
     utils::align(&mut body);
-    Message { what, kind, flags, body }
+    body.drain(..header().as_slice().len().min(body.len()));
+    Message { what, kind, flags, set: None, body }
+}
+
+fn about(set: &Set, message: Message) -> Message {
+    Message { set: Some(set.name), ..message }
 }
 
 fn shown(name: &CStr) -> std::borrow::Cow<'_, str> {
@@ -66,21 +74,21 @@ fn shown(name: &CStr) -> std::borrow::Cow<'_, str> {
 /// Makes our table, or wakes it if it is dormant.
 pub(super) fn new_table() -> Message {
     message("add our table".into(), NEWTABLE, CREATE, |body| {
-        OpNewtableDo::encode_request(body, &header()).push_name(TABLE).push_flags(0);
+        OpNewtableDo::encode_request(body, &header()).push_flags(0);
     })
 }
 
 /// Deletes our table and all that is in it; an error if it is not there.
 pub(super) fn delete_table() -> Message {
     message("delete our table".into(), DELTABLE, 0, |body| {
-        OpDeltableDo::encode_request(body, &header()).push_name(TABLE);
+        OpDeltableDo::encode_request(body, &header());
     })
 }
 
 /// Makes a chain, or leaves it as it is if it is the same.
 pub(super) fn new_chain(name: &CStr, hook: Option<Hook>) -> Message {
     message(format!("add chain {}", shown(name)), NEWCHAIN, CREATE, |body| {
-        let chain = OpNewchainDo::encode_request(body, &header()).push_table(TABLE).push_name(name);
+        let chain = OpNewchainDo::encode_request(body, &header()).push_name(name);
         let Some(hook) = hook else { return };
         const ACCEPT: u32 = 1;
         chain
@@ -89,14 +97,42 @@ pub(super) fn new_chain(name: &CStr, hook: Option<Hook>) -> Message {
             .push_priority(hook.priority)
             .end_nested()
             .push_policy(ACCEPT)
-            .push_type(c"filter");
+            .push_type(if hook.nat { c"nat" } else { c"filter" });
     })
 }
 
-/// Deletes all rules of all chains of our table.
-pub(super) fn delete_rules() -> Message {
+/// Deletes a chain that no rule jumps to.
+pub(super) fn delete_chain(name: &CStr) -> Message {
+    message(format!("delete chain {}", shown(name)), DELCHAIN, 0, |body| {
+        OpDelchainDo::encode_request(body, &header()).push_name(name);
+    })
+}
+
+/// Deletes all rules of a chain, or of all chains of the table.
+pub(super) fn delete_rules(chain: Option<&CStr>) -> Message {
     message("delete our rules".into(), DELRULE, 0, |body| {
-        OpDelruleDo::encode_request(body, &header()).push_table(TABLE);
+        let rules = OpDelruleDo::encode_request(body, &header());
+        if let Some(chain) = chain {
+            rules.push_chain(chain);
+        }
+    })
+}
+
+/// Deletes one rule, an error if it is not there.
+pub(super) fn delete_rule(chain: &CStr, handle: u64) -> Message {
+    message(format!("delete our jump in chain {}", shown(chain)), DELRULE, 0, |body| {
+        OpDelruleDo::encode_request(body, &header()).push_chain(chain).push_handle(handle);
+    })
+}
+
+/// Asks our chain before all other rules of a foreign one.
+pub(super) fn new_jump(chain: &CStr) -> Message {
+    let rule = Rule::default().jump(GUEST);
+    let what = format!("{RULE} of chain {}: {}", shown(chain), rule.text);
+    message(what, NEWRULE, CREATE, |body| {
+        let mut encode = OpNewruleDo::encode_request(body, &header()).push_chain(chain);
+        rule.write(encode.as_vec_mut());
+        encode.push_userdata(COMMENT);
     })
 }
 
@@ -104,18 +140,15 @@ pub(super) fn delete_rules() -> Message {
 pub(super) fn new_rule(chain: &CStr, rule: &Rule) -> Message {
     let what = format!("{RULE} of chain {}: {}", shown(chain), rule.text);
     message(what, NEWRULE, CREATE | APPEND, |body| {
-        let mut encode =
-            OpNewruleDo::encode_request(body, &header()).push_table(TABLE).push_chain(chain);
+        let mut encode = OpNewruleDo::encode_request(body, &header()).push_chain(chain);
         rule.write(encode.as_vec_mut());
     })
 }
 
 /// Makes a set, or leaves it as it is if it is the same; `id` is different for each of a batch.
 pub(super) fn new_set(set: &Set, id: u32) -> Message {
-    message(format!("add set {}", shown(set.name)), NEWSET, CREATE, |body| {
+    let message = message(format!("add set {}", shown(set.name)), NEWSET, CREATE, |body| {
         let mut encode = OpNewsetDo::encode_request(body, &header())
-            .push_table(TABLE)
-            .push_name(set.name)
             .push_flags(set.flags())
             .push_key_type(set.key_type())
             .push_key_len(set.key_len())
@@ -125,42 +158,44 @@ pub(super) fn new_set(set: &Set, id: u32) -> Message {
             encode.as_vec_mut().extend(ms.to_be_bytes());
         }
         if set.fields.len() > 1 {
-            let mut concat = encode.nested_desc().nested_concat();
+            let mut desc = encode.nested_desc();
+            if let Some(most) = set.most {
+                desc = desc.push_size(most);
+            }
+            let mut concat = desc.nested_concat();
             for field in set.fields {
                 concat = concat.nested_elem().push_len(field.len()).end_nested();
             }
         }
-    })
+    });
+    about(set, message)
 }
 
 /// Deletes a set that no rule looks into.
-pub(super) fn delete_set(name: &CStr) -> Message {
-    message(format!("delete set {}", shown(name)), DELSET, 0, |body| {
-        OpDelsetDo::encode_request(body, &header()).push_table(TABLE).push_name(name);
-    })
+pub(super) fn delete_set(set: &Set) -> Message {
+    let message = message(format!("delete set {}", shown(set.name)), DELSET, 0, |body| {
+        OpDelsetDo::encode_request(body, &header());
+    });
+    about(set, message)
 }
 
 /// Adds up to [`ELEMENTS`] elements with their timeouts in milliseconds.
 pub(super) fn add(set: &Set, elements: &[(&Key, Option<u64>)]) -> Message {
-    message(format!("add elements to {}", shown(set.name)), NEWSETELEM, CREATE, |body| {
-        let list = OpNewsetelemDo::encode_request(body, &header())
-            .push_table(TABLE)
-            .push_set(set.name)
-            .nested_elements();
-        write_elements(list, elements);
-    })
+    let what = format!("add elements to {}", shown(set.name));
+    let message = message(what, NEWSETELEM, CREATE, |body| {
+        write_elements(OpNewsetelemDo::encode_request(body, &header()).nested_elements(), elements);
+    });
+    about(set, message)
 }
 
 /// Deletes up to [`ELEMENTS`] elements, an error if one is not there.
 pub(super) fn delete(set: &Set, elements: &[(&Key, Option<u64>)]) -> Message {
-    message(format!("delete elements of {}", shown(set.name)), DELSETELEM, 0, |body| {
-        let list = OpDelsetelemDo::encode_request(body, &header())
-            .push_table(TABLE)
-            .push_set(set.name)
-            .nested_elements();
+    let what = format!("delete elements of {}", shown(set.name));
+    let message = message(what, DELSETELEM, 0, |body| {
         let bare: Vec<_> = elements.iter().map(|(key, _)| (*key, None)).collect();
-        write_elements(list, &bare);
-    })
+        write_elements(OpDelsetelemDo::encode_request(body, &header()).nested_elements(), &bare);
+    });
+    about(set, message)
 }
 
 fn write_elements<P: Pusher>(

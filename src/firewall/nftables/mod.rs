@@ -1,11 +1,13 @@
 //! The shield in nftables, over netlink: no other program runs.
 //!
 //! One table, `inet opensesame`, is ours. `rules` has what it asks, `sets` what it looks into;
-//! `sync` compares the table with what it should be and exchanges the difference.
+//! `sync` compares the table with what it should be and exchanges the difference. In a foreign
+//! table (`home`) one chain, its sets and one jump are ours, and nothing else is touched.
 
 mod dump;
 mod events;
 mod expression;
+mod home;
 mod message;
 mod older;
 mod patience;
@@ -13,19 +15,21 @@ mod plan;
 mod rules;
 mod sets;
 mod socket;
+mod statics;
 mod wide;
 
-use super::{Bar, Element, Error, Firewall, Opening, Shield, disjoint};
-use crate::access::{Ports, Prefix, Refuse};
+use super::{Bar, Element, Error, Firewall, Form, Opening, Shield, disjoint};
+use crate::access::{Ports, Prefix};
 use crate::time::{Mono, Now};
 use events::Events;
 use expression::Field;
+use home::Home;
 use message::{delete_table, new_table};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use patience::Patience;
 use plan::{Target, Unit};
-use sets::{BAN4, BAN6, CUT4, CUT6, Contents, Key, LEASE4, LEASE6, PORTS, Pair, RESETS, Set, pair};
+use sets::{BAN4, BAN6, CUT4, CUT6, Contents, Key, LEASE4, LEASE6, Pair, SEEN4, SEEN6, Set, pair};
 use socket::{Failure, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -49,6 +53,7 @@ enum How {
 #[derive(Debug)]
 pub struct Nftables {
     shield: Shield,
+    home: Home,
     kernel: String,
     socket: Socket,
     sessions: Socket,
@@ -63,17 +68,23 @@ impl Nftables {
     /// changed before the first [`Firewall::sync`].
     ///
     /// # Errors
-    /// [`Error::Rights`] without CAP_NET_ADMIN, [`Error::Missing`] without nf_tables.
+    /// [`Error::Rights`] without CAP_NET_ADMIN, [`Error::Missing`] without nf_tables, or for
+    /// other hosts' services in a foreign table.
     pub fn new(shield: &Shield) -> Result<Nftables, Error> {
-        shield.is_plain("nftables")?;
+        let home = Home::of(&shield.form)?;
+        if home.host.is_some() && !(shield.routed.is_empty() && shield.forwards.is_empty()) {
+            let what = "`hosts` and `forward` with pinhole = { table, chain }: use its mark";
+            return Err(Error::Missing(what.into()));
+        }
         let open = |protocol, name: &str| Socket::open(protocol).map_err(|e| unopened(e, name));
         let mut socket = open(SockProtocol::NetlinkNetFilter, "nfnetlink")?;
         let sessions = open(SockProtocol::NetlinkSockDiag, "sock_diag")?;
-        dump::table(&mut socket)?;
+        dump::table(&mut socket, &home)?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let kernel = release.trim().splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
         Ok(Nftables {
             shield: shield.clone(),
+            home,
             kernel,
             socket,
             sessions,
@@ -95,23 +106,22 @@ impl Nftables {
         how: How,
         patience: &mut Patience,
     ) -> Result<bool, Failure> {
-        let found = dump::look(&mut self.socket)?;
+        let found = dump::look(&mut self.socket, &self.home)?;
         let all: Vec<Ports> = self.shield.protected.iter().map(|(ports, _)| *ports).collect();
-        let resets = self.shield.protected.iter().filter(|(_, how)| *how == Refuse::Reset);
-        let resets: Vec<Ports> = resets.map(|(ports, _)| *ports).collect();
-        let seeds = older::seeds(&mut self.sessions, &all);
+        let drops = self.shield.form == Form::Shield;
+        let seeds = match drops {
+            true => older::seeds(&mut self.sessions, &all),
+            false => Ok(older::none()),
+        };
         let unseeded = seeds.is_err();
         let older = seeds.unwrap_or_else(|failure| {
             let why = Error::from(failure);
             log::warn!("sessions older than the shield may be cut, as sock_diag fails: {why}");
             older::none()
         });
+        let (own, observe) = (self.home.host.is_none(), self.shield.observe);
         let (hosts, wide) = split(openings, now);
         let wide = Wide::new(wide, now);
-        let static_ports = |set: Set, list: &[Ports]| {
-            let set = set.holding(list);
-            (set, list.iter().map(|p| (sets::ports(p, set.interval), None)).collect())
-        };
         let mut targets = Vec::new();
         let mut target = |(set, want): (Set, Contents), in_pieces: bool, keep: bool| {
             let shape = found.sets.get(set.name);
@@ -120,16 +130,17 @@ impl Nftables {
             let anew = in_pieces && !keep && how == How::FreshSets;
             let in_pieces = in_pieces && !anew && (fits || shape.is_none());
             let have = match fits && !anew {
-                true => Some(dump::contents(&mut self.socket, &set)?),
+                true => Some(dump::contents(&mut self.socket, &self.home, &set)?),
                 false => None,
             };
             let want = if keep { have.clone().unwrap_or_default() } else { want };
             targets.push(Target { set, have, want, in_pieces });
             Ok::<(), Failure>(())
         };
-        target(static_ports(PORTS, &all), false, false)?;
-        target(static_ports(RESETS, &resets), false, false)?;
-        for sessions in older {
+        for same in statics::statics(&self.shield) {
+            target(same, false, false)?;
+        }
+        for sessions in older.into_iter().filter(|_| drops) {
             target(sessions, false, unseeded)?;
         }
         for pieces in wide.contents(now) {
@@ -140,20 +151,34 @@ impl Nftables {
         }
         let bars = self.bars.iter().filter(|(_, until)| **until > now);
         let bars = bars.map(|(from, until)| (sets::bar(from), Some(until.since(now))));
-        for banned in pair([BAN4, BAN6], bars) {
+        for banned in pair([BAN4, BAN6], bars).into_iter().filter(|_| drops) {
             target(banned, true, false)?;
         }
         // Not ours to decide here: they stay as they are.
-        for set in [CUT4, CUT6] {
+        let kept = [(CUT4, own), (CUT6, own), (SEEN4, observe), (SEEN6, observe)];
+        for (set, _) in kept.into_iter().filter(|(_, wanted)| *wanted) {
             target((set, Contents::new()), true, true)?;
         }
-        let replace = found.table && (how == How::FreshTable || plan::is_foreign(&found, &targets));
-        let units = plan::everything(&self.shield, &found, &targets, replace);
+        let foreign = plan::is_foreign(&self.shield, &self.home, &found, &targets);
+        let replace = found.table && (how == How::FreshTable || foreign);
+        let units = plan::everything(&self.shield, &self.home, &found, &targets, replace);
         // A table that is replaced comes with all that was in it.
         let room = if replace { self.socket.most() } else { self.socket.room() };
         self.commit(&units, room, patience)?;
         self.wide = wide;
+        if !own {
+            self.remove_own()?;
+        }
         Ok(found.table)
+    }
+
+    /// No table of our own, which another form of ours may have left.
+    fn remove_own(&mut self) -> Result<(), Failure> {
+        let own = Home::own();
+        match dump::table(&mut self.socket, &own)? {
+            true => self.socket.transact(&own, &[&delete_table()]),
+            false => Ok(()),
+        }
     }
 
     /// Commits the units in order and in transactions of at most `room` bytes.
@@ -166,7 +191,7 @@ impl Nftables {
         for some in plan::transactions(units, room) {
             let transaction: Vec<_> = some.iter().flatten().collect();
             let mut tries = 0;
-            while let Err(failure) = self.socket.transact(&transaction) {
+            while let Err(failure) = self.socket.transact(&self.home, &transaction) {
                 tries += 1;
                 if some.len() > 1 && Patience::divides(&failure, tries) {
                     self.commit(some, 0, patience)?;
@@ -238,7 +263,7 @@ impl Firewall for Nftables {
                 }
                 // Something is there that the look does not show: all anew.
                 Failure::Refused(..) if how != How::FreshTable => how = How::FreshTable,
-                Failure::Refused(..) | Failure::Batch(_) | Failure::Lost => {
+                Failure::Refused(..) | Failure::Batch(_) | Failure::Lost | Failure::Absent(_) => {
                     return Err(failure.into());
                 }
             }
@@ -277,6 +302,16 @@ impl Firewall for Nftables {
         self.change(&units, wide)
     }
 
+    fn can_bar(&self) -> Result<(), Error> {
+        match self.shield.form {
+            Form::Shield => Ok(()),
+            Form::Mark(_) | Form::Chain { .. } => {
+                let what = "bans with mode = \"pinhole\", where the machine's own rules drop";
+                Err(Error::Missing(what.into()))
+            }
+        }
+    }
+
     fn set_bars(&mut self, bars: &[Bar]) {
         self.bars = bars.iter().map(|bar| (bar.from, bar.until)).collect();
     }
@@ -307,7 +342,10 @@ impl Firewall for Nftables {
     }
 
     fn is_up(&mut self) -> Result<bool, Error> {
-        Ok(dump::table(&mut self.socket)?)
+        match dump::look(&mut self.socket, &self.home) {
+            Err(Failure::Absent(_)) => Ok(false),
+            found => Ok(found?.is_up(rules::entrance(&self.shield), &self.home)),
+        }
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -316,13 +354,28 @@ impl Firewall for Nftables {
 
     fn is_disturbed(&mut self) -> bool {
         let own = self.socket.port();
-        self.events.as_mut().is_some_and(|events| events.foreign(own))
+        self.events.as_mut().is_some_and(|events| events.foreign(own, &self.home))
     }
 
     fn uninstall(&mut self) -> Result<(), Error> {
-        // The first makes the second succeed where there is nothing.
-        let units = [vec![new_table(), delete_table()]];
-        self.change(&units, Wide::new(BTreeMap::new(), Mono(0)))
+        let unit = match self.home.host.clone() {
+            // The first makes the second succeed where there is nothing.
+            None => vec![new_table(), delete_table()],
+            Some(host) => match dump::look(&mut self.socket, &self.home) {
+                Err(Failure::Absent(_)) => Unit::new(),
+                found => plan::depart(&host, &found?),
+            },
+        };
+        self.change(&[unit], Wide::new(BTreeMap::new(), Mono(0)))
+    }
+
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        let mut all = Vec::new();
+        for set in [SEEN4, SEEN6].iter().filter(|_| self.shield.observe) {
+            let contents = dump::contents(&mut self.socket, &self.home, set)?;
+            all.extend(contents.keys().filter_map(sets::element));
+        }
+        Ok(all)
     }
 
     fn describe(&self) -> String {

@@ -2,13 +2,15 @@
 
 use super::Shield;
 use super::dump::Found;
+use super::home::{GUEST, Home};
 use super::message::{
-    ELEMENTS, add, delete, delete_rules, delete_set, delete_table, new_chain, new_rule, new_set,
-    new_table,
+    ELEMENTS, add, delete, delete_chain, delete_rule, delete_rules, delete_set, delete_table,
+    new_chain, new_jump, new_rule, new_set, new_table,
 };
-use super::rules::{CHAINS, rules};
-use super::sets::{Contents, Key, Set};
+use super::rules::{chains, rules};
+use super::sets::{Contents, Key, LEASE4, LEASE6, Set, WIDE4, WIDE6};
 use super::socket::Message;
+use std::ffi::CStr;
 
 /// An end that is off by more than this is corrected, in milliseconds.
 const TOLERANCE: u64 = 1000;
@@ -96,46 +98,68 @@ pub(super) struct Target {
     pub(super) in_pieces: bool,
 }
 
-/// Whether the table has something that neither `sync` makes nor can mend in place.
-pub(super) fn is_foreign(found: &Found, targets: &[Target]) -> bool {
+/// Whether the table has something that neither `sync` makes nor can mend in place; of a foreign one,
+/// whether our chain is such a thing.
+pub(super) fn is_foreign(shield: &Shield, home: &Home, found: &Found, targets: &[Target]) -> bool {
+    let all = chains(shield);
     let chain = |(name, chain): (&std::ffi::CString, &super::dump::Chain)| {
-        let ours = CHAINS.iter().find(|(n, _)| *n == name.as_c_str());
+        let ours = all.iter().find(|(n, _)| *n == name.as_c_str());
         !ours.is_some_and(|(_, hook)| *hook == chain.hook && chain.plain)
     };
-    let set = |name: &std::ffi::CString| targets.iter().all(|t| t.set.name != name.as_c_str());
+    let own = home.host.is_none();
+    let set =
+        |name: &std::ffi::CString| own && targets.iter().all(|t| t.set.name != name.as_c_str());
     found.foreign || found.chains.iter().any(chain) || found.sets.keys().any(set)
+}
+
+/// Takes away what is ours of a foreign table.
+pub(super) fn depart(host: &CStr, found: &Found) -> Unit {
+    let mut unit: Unit = found.jumps.iter().map(|handle| delete_rule(host, *handle)).collect();
+    if found.chains.contains_key(GUEST) {
+        unit.extend([delete_rules(Some(GUEST)), delete_chain(GUEST)]);
+    }
+    let there = |set: &&Set| found.sets.contains_key(set.name);
+    unit.extend([LEASE4, LEASE6, WIDE4, WIDE6].iter().filter(there).map(delete_set));
+    unit
 }
 
 /// Everything: the first unit is the shield itself, which all the others lean on.
 ///
 /// Rules are exchanged within their chains, so a packet meets either the old or the new ones. A
-/// table with anything else in it is replaced as a whole.
+/// table with anything else in it is replaced as a whole; in a foreign one, what is ours.
 pub(super) fn everything(
     shield: &Shield,
+    home: &Home,
     found: &Found,
     targets: &[Target],
     replace: bool,
 ) -> Vec<Unit> {
     let nothing = Contents::new();
-    let mut head = vec![new_table()];
-    if replace {
-        head.extend([delete_table(), new_table()]);
-    } else if found.table {
-        head.push(delete_rules());
-    }
+    let mut head = match &home.host {
+        Some(host) if replace => depart(host, found),
+        Some(host) => {
+            let jumps = found.jumps.iter().map(|handle| delete_rule(host, *handle));
+            let chain = found.chains.keys().map(|name| delete_rules(Some(name)));
+            jumps.chain(chain).collect()
+        }
+        None if replace => vec![new_table(), delete_table(), new_table()],
+        None if found.table => vec![new_table(), delete_rules(None)],
+        None => vec![new_table()],
+    };
     let have = |t: &Target| t.have.clone().filter(|_| !replace).unwrap_or_default();
     for (id, target) in targets.iter().enumerate() {
         let there = found.sets.contains_key(target.set.name);
         if there && target.have.is_none() && !replace {
-            head.push(delete_set(target.set.name));
+            head.push(delete_set(&target.set));
         }
         head.push(new_set(&target.set, id as u32 + 1));
     }
-    head.extend(CHAINS.iter().map(|(name, hook)| new_chain(name, *hook)));
+    head.extend(chains(shield).iter().map(|(name, hook)| new_chain(name, *hook)));
     for target in targets.iter().filter(|t| !t.in_pieces) {
         head.extend(exchange(&target.set, &have(target), &target.want));
     }
-    head.extend(rules(shield).iter().map(|(chain, rule)| new_rule(chain, rule)));
+    head.extend(rules(shield, home).iter().map(|(chain, rule)| new_rule(chain, rule)));
+    head.extend(home.host.iter().map(|host| new_jump(host)));
     let mut units = vec![head];
     let loose = || targets.iter().filter(|t| t.in_pieces);
     for target in loose() {
@@ -198,10 +222,11 @@ mod tests {
     fn a_unit_is_never_divided_and_the_order_stays() {
         let unit = |n: usize| {
             let body = vec![0; 84];
-            vec![Message { what: n.to_string(), kind: 0, flags: 0, body }; n]
+            vec![Message { what: n.to_string(), kind: 0, flags: 0, set: None, body }; n]
         };
+        let room = 3 * unit(1)[0].size();
         let units = [unit(1), unit(2), vec![], unit(3), unit(9), unit(1)];
-        let all = transactions(&units, 300);
+        let all = transactions(&units, room);
         let sizes = |some: &&[Unit]| some.iter().map(Vec::len).collect::<Vec<_>>();
         let all: Vec<Vec<usize>> = all.iter().map(sizes).collect();
         assert_eq!(all, [vec![1, 2, 0], vec![3], vec![9], vec![1]]);

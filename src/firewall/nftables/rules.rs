@@ -1,11 +1,14 @@
 //! The rule set: which chains there are, and what each asks in which order.
 
 use super::expression::{ESTABLISHED, Rule, UNTRACKED};
+use super::home::{GUEST, Home};
 use super::message::Hook;
 use super::sets::{
-    BAN4, BAN6, CUT4, CUT6, LEASE4, LEASE6, OLDER4, OLDER6, PORTS, RESETS, Set, WIDE4, WIDE6,
+    BAN4, BAN6, CUT4, CUT6, LEASE4, LEASE6, OLDER4, OLDER6, PORTS, RESETS, ROUTED4, ROUTED6, SEEN4,
+    SEEN6, Set, WIDE4, WIDE6,
 };
-use super::{Field, Shield};
+use super::{Field, Form, Shield};
+use crate::access::Protocol;
 use std::ffi::CStr;
 
 const PREROUTING: u32 = 0;
@@ -15,14 +18,41 @@ const RAW: i32 = -300;
 /// After connection tracking and mangle, before the destination is translated (-100): the port
 /// is still the one that the stranger asked for, also where a container will answer.
 const SHIELD: i32 = -110;
+/// Where the destination is translated (NF_IP_PRI_NAT_DST).
+const TRANSLATION: i32 = -100;
+/// How long who would have been dropped is remembered, in milliseconds.
+const REMEMBERED: u64 = 60_000;
+
+/// The chain where packets come in, by its name what our rules are: one that drops nothing is not
+/// taken for a shield.
+pub(super) fn entrance(shield: &Shield) -> &'static CStr {
+    match &shield.form {
+        Form::Shield if shield.observe => c"observe",
+        Form::Shield => c"shield",
+        Form::Mark(_) => c"pinhole",
+        Form::Chain { .. } => GUEST,
+    }
+}
 
 /// Our chains and their hooks, in the order in which they can be made.
-pub(super) const CHAINS: [(&CStr, Option<Hook>); 4] = [
-    (c"judge", None),
-    (c"untracked", Some(Hook { number: PREROUTING, priority: RAW })),
-    (c"untracked-out", Some(Hook { number: OUTPUT, priority: RAW })),
-    (c"shield", Some(Hook { number: PREROUTING, priority: SHIELD })),
-];
+pub(super) fn chains(shield: &Shield) -> Vec<(&'static CStr, Option<Hook>)> {
+    let hook = |number, priority, nat| Some(Hook { number, priority, nat });
+    let entrance = (entrance(shield), hook(PREROUTING, SHIELD, false));
+    let mut all = match &shield.form {
+        Form::Chain { .. } => return vec![(GUEST, None)],
+        Form::Mark(_) => vec![(c"judge", None), entrance],
+        Form::Shield => vec![
+            (c"judge", None),
+            (c"untracked", hook(PREROUTING, RAW, false)),
+            (c"untracked-out", hook(OUTPUT, RAW, false)),
+            entrance,
+        ],
+    };
+    if !shield.forwards.is_empty() {
+        all.push((c"forward", hook(PREROUTING, TRANSLATION, true)));
+    }
+    all
+}
 
 fn rule() -> Rule {
     Rule::default()
@@ -32,29 +62,80 @@ fn among(rule: Rule, set: &Set) -> Rule {
     rule.among(set.fields, set.name)
 }
 
+/// The rules for a datagram to one of our own ports that comes in.
+fn asking(shield: &Shield) -> impl Iterator<Item = Rule> {
+    shield.listening.iter().map(|port| rule().port(Protocol::Udp, Field::To, *port).local())
+}
+
 /// All rules, each with its chain, in order.
-pub(super) fn rules(shield: &Shield) -> Vec<(&'static CStr, Rule)> {
+pub(super) fn rules(shield: &Shield, home: &Home) -> Vec<(&'static CStr, Rule)> {
+    let judge = match &shield.form {
+        Form::Chain { .. } => return guests(shield, home).map(|rule| (GUEST, rule)).collect(),
+        Form::Mark(bits) => mark(*bits),
+        Form::Shield if shield.observe => observe(),
+        Form::Shield => judge(),
+    };
     let mut all = Vec::new();
-    // A flood of forged datagrams to the ports that everybody may send to fills no conntrack table.
-    for port in &shield.listening {
-        let to = rule().udp_port(Field::To, *port).local().notrack();
-        all.push((c"untracked", to));
-        all.push((c"untracked-out", rule().udp_port(Field::From, *port).notrack()));
+    let entrance = entrance(shield);
+    all.push((entrance, rule().loopback().accept()));
+    for name in &shield.trusted {
+        all.push((entrance, rule().interface(name).accept()));
     }
-    all.push((c"shield", rule().loopback().accept()));
-    all.push((c"shield", among(rule(), &PORTS).goto(c"judge")));
-    all.extend(judge().into_iter().map(|rule| (c"judge", rule)));
+    if !shield.routed.is_empty() {
+        all.push((entrance, among(rule(), &ROUTED4).goto(c"judge")));
+        all.push((entrance, among(rule(), &ROUTED6).goto(c"judge")));
+    }
+    // All else of a router's forwarding is not ours. Broadcast, multicast and anycast reach our
+    // sockets too, so it is not enough that the address is not our own.
+    all.push((entrance, among(rule(), &PORTS).here().goto(c"judge")));
+    match &shield.form {
+        // The machine's own rules have to let everybody ask, and may look at the state.
+        Form::Mark(bits) => {
+            all.extend(asking(shield).map(|rule| (entrance, rule.mark(*bits, true))));
+        }
+        // A flood of forged datagrams to the ports that everybody may send to fills no conntrack
+        // table.
+        Form::Shield | Form::Chain { .. } => {
+            all.extend(asking(shield).map(|rule| (c"untracked", rule.notrack())));
+            let from = |port: &u16| rule().port(Protocol::Udp, Field::From, *port).notrack();
+            all.extend(shield.listening.iter().map(|port| (c"untracked-out", from(port))));
+        }
+    }
+    for forward in &shield.forwards {
+        let leases = if forward.to.is_ipv4() { [LEASE4, WIDE4] } else { [LEASE6, WIDE6] };
+        for set in leases {
+            // Nobody else gets this far, but where the machine's own rules do the dropping.
+            let of = rule().port(forward.from.protocol(), Field::To, forward.from.first()).local();
+            all.push((c"forward", among(of, &set).dnat(forward.to)));
+        }
+    }
+    all.extend(judge.into_iter().map(|rule| (c"judge", rule)));
     all
 }
 
 /// What happens to a packet for a protected port.
 fn judge() -> Vec<Rule> {
+    let mut all = vec![among(rule(), &CUT4).drop(), among(rule(), &CUT6).drop()];
+    all.extend(older());
+    // A scan with ACK or FIN sees a port that is filtered like any other.
+    all.push(rule().within().drop());
+    // Lease before ban: a valid packet always works.
+    all.extend(leases().map(Rule::accept));
+    all.extend([
+        among(rule(), &BAN4).drop(),
+        among(rule(), &BAN6).drop(),
+        // The /64 of a ban is in the same set as its first address, which nobody has.
+        rule().net64(BAN6.name).drop(),
+        among(rule().tcp(), &RESETS).reset(),
+        among(rule().udp(), &RESETS).unreachable(),
+        rule().counter().drop(),
+    ]);
+    all
+}
+
+/// Packets of sessions that go on.
+fn older() -> Vec<Rule> {
     vec![
-        // A router's own forwarding is not ours. Broadcast, multicast and anycast reach our
-        // sockets too, so it is not enough that the address is not our own.
-        rule().elsewhere().accept(),
-        among(rule(), &CUT4).drop(),
-        among(rule(), &CUT6).drop(),
         // `established`, never `related`: a helper's expectation would open protected ports.
         rule().udp().state(ESTABLISHED, "established").accept(),
         // A SYN always needs a lease. Connection tracking counts a SYN to a closed connection's
@@ -65,19 +146,35 @@ fn judge() -> Vec<Rule> {
         // to no connection, and TCP answers it with a reset.
         among(rule().within(), &OLDER4).accept(),
         among(rule().within(), &OLDER6).accept(),
-        // A scan with ACK or FIN sees a port that is filtered like any other.
-        rule().within().drop(),
-        // Lease before ban: a valid packet always works.
-        among(rule(), &LEASE4).accept(),
-        among(rule(), &WIDE4).accept(),
-        among(rule(), &LEASE6).accept(),
-        among(rule(), &WIDE6).accept(),
-        among(rule(), &BAN4).drop(),
-        among(rule(), &BAN6).drop(),
-        // The /64 of a ban is in the same set as its first address, which nobody has.
-        rule().net64(BAN6.name).drop(),
-        among(rule().tcp(), &RESETS).reset(),
-        among(rule().udp(), &RESETS).unreachable(),
-        rule().counter().drop(),
     ]
+}
+
+/// Packets of who holds a lease.
+fn leases() -> impl Iterator<Item = Rule> {
+    [LEASE4, WIDE4, LEASE6, WIDE6].into_iter().map(|set| among(rule(), &set))
+}
+
+/// The same where nothing is dropped: who would have been is remembered.
+fn observe() -> Vec<Rule> {
+    let mut all = older();
+    all.extend(leases().map(Rule::accept));
+    all.extend([SEEN4, SEEN6].map(|set| rule().remember(set.fields, set.name, REMEMBERED)));
+    all.push(rule().counter().accept());
+    all
+}
+
+/// The same where the machine's own rules drop what is not marked: a mark that came from elsewhere
+/// admits nobody.
+fn mark(bits: u32) -> Vec<Rule> {
+    let mut all = vec![rule().mark(bits, false)];
+    all.extend([CUT4, CUT6].map(|set| among(rule(), &set).accept()));
+    all.extend(leases().map(|rule| rule.mark(bits, true).accept()));
+    all
+}
+
+/// The rules of our chain in a foreign table, which drops itself.
+fn guests<'a>(shield: &'a Shield, home: &'a Home) -> impl Iterator<Item = Rule> + 'a {
+    let sets = [LEASE4, WIDE4, LEASE6, WIDE6];
+    let leases = sets.map(|set| rule().among(set.fields, &home.named(set.name)).here());
+    asking(shield).chain(leases).map(Rule::accept)
 }

@@ -1,19 +1,23 @@
 //! Our sets, and the keys of what is in them.
 
 use super::super::{Element, Rectangle};
-use super::expression::Field::{self, From as Sport, Protocol, To, V4, V6};
+use super::expression::Field::{self, At4, At6, From as Sport, Protocol, To, V4, V6};
 use crate::access::{Ports, Prefix};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::net::IpAddr;
 
-/// NFT_SET_INTERVAL, NFT_SET_TIMEOUT and NFT_SET_CONCAT.
+/// NFT_SET_INTERVAL, NFT_SET_TIMEOUT, NFT_SET_EVAL and NFT_SET_CONCAT.
 const INTERVAL: u32 = 0x4;
 const TIMEOUT: u32 = 0x10;
+const EVAL: u32 = 0x20;
 const CONCAT: u32 = 0x80;
 
 /// Milliseconds between two rounds of the collector in the sets that change all the time.
 const COLLECTED: u32 = 200;
+
+/// The most that are remembered of those who would have been dropped, for each family.
+const SEEN: u32 = 4096;
 
 /// What a set is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,20 +30,26 @@ pub(super) struct Set {
     pub(super) timeout: bool,
     /// Its elements are ranges.
     pub(super) interval: bool,
+    /// The most elements, in a set that rules write to.
+    pub(super) most: Option<u32>,
 }
 
 const fn set(name: &'static CStr, fields: &'static [Field], timeout: bool) -> Set {
-    Set { name, fields, timeout, interval: false }
+    Set { name, fields, timeout, interval: false, most: None }
 }
 
 const fn wide(name: &'static CStr, fields: &'static [Field]) -> Set {
-    Set { name, fields, timeout: true, interval: true }
+    Set { name, fields, timeout: true, interval: true, most: None }
 }
 
 /// The protected ports; with ranges where a service has one.
 pub(super) const PORTS: Set = set(c"ports", &[Protocol, To], false);
 /// Those that answer like ports where nobody listens; `reset` is a word of nft's grammar.
 pub(super) const RESETS: Set = set(c"resets", &[Protocol, To], false);
+/// Protected ports of other hosts, disjoint.
+pub(super) const ROUTED4: Set = Set { timeout: false, ..wide(c"routed4", &[At4, Protocol, To]) };
+/// As [`ROUTED4`].
+pub(super) const ROUTED6: Set = Set { timeout: false, ..wide(c"routed6", &[At6, Protocol, To]) };
 /// Openings of one address and one port.
 pub(super) const LEASE4: Set = set(c"lease4", &[V4, Protocol, To], true);
 /// As [`LEASE4`].
@@ -60,6 +70,10 @@ pub(super) const CUT6: Set = set(c"cut6", &[V6, Protocol, To], true);
 pub(super) const BAN4: Set = set(c"ban4", &[V4], true);
 /// As [`BAN4`].
 pub(super) const BAN6: Set = set(c"ban6", &[V6], true);
+/// Who would have been dropped, and where to.
+pub(super) const SEEN4: Set = Set { most: Some(SEEN), ..set(c"seen4", &[V4, Protocol, To], true) };
+/// As [`SEEN4`].
+pub(super) const SEEN6: Set = Set { most: Some(SEEN), ..set(c"seen6", &[V6, Protocol, To], true) };
 
 impl Set {
     /// NFTA_SET_FLAGS.
@@ -67,6 +81,7 @@ impl Set {
         let flag = |yes, flag| if yes { flag } else { 0 };
         flag(self.interval, INTERVAL)
             | flag(self.timeout, TIMEOUT)
+            | flag(self.most.is_some(), EVAL)
             | flag(self.fields.len() > 1, CONCAT)
     }
 
@@ -153,9 +168,22 @@ pub(super) fn host(element: &Element) -> Option<(Set, Key)> {
     (from.is_host() && to.is_single()).then_some((set, Key { first, last: None }))
 }
 
-/// The set and the key of a piece of the wide openings.
-pub(super) fn rectangle(r: &Rectangle) -> (Set, Key) {
-    let set = if r.addresses.0.is_ipv4() { WIDE4 } else { WIDE6 };
+/// The element of a key of [`SEEN4`] or [`SEEN6`].
+pub(super) fn element(key: &Key) -> Option<Element> {
+    let (address, rest) = key.first.split_at_checked(key.first.len().checked_sub(8)?)?;
+    let from = match address.len() {
+        4 => IpAddr::from(*address.first_chunk::<4>()?),
+        _ => IpAddr::from(*address.first_chunk::<16>()?),
+    };
+    let [number, _, _, _, high, low, _, _] = *rest.first_chunk::<8>()?;
+    let port = u16::from_be_bytes([high, low]);
+    let to = Ports::new(crate::access::Protocol::from_number(number)?, port, port)?;
+    Some(Element { from: Prefix::host(from), to })
+}
+
+/// Which of the two sets, one of each family, and the key of a piece of what is wide.
+pub(super) fn rectangle([v4, v6]: [Set; 2], r: &Rectangle) -> (Set, Key) {
+    let set = if r.addresses.0.is_ipv4() { v4 } else { v6 };
     let key = |address, port| triple(address, r.protocol.number(), port);
     let last = Some(key(r.addresses.1, r.ports.1));
     (set, Key { first: key(r.addresses.0, r.ports.0), last })
@@ -191,6 +219,7 @@ mod tests {
             let element = Element { from: from.parse().unwrap(), to: "udp/53".parse().unwrap() };
             let (set, key) = host(&element).unwrap();
             assert_eq!(key.first.len() as u32, set.key_len());
+            assert_eq!(super::element(&key), Some(element));
             let (set, key) = session(from.parse().unwrap(), 1, 2);
             assert_eq!(key.first.len() as u32, set.key_len());
         }

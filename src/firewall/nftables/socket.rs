@@ -5,14 +5,17 @@
 //! comes first (kernel: `net/netfilter/nfnetlink.c`).
 
 use super::super::Error;
+use super::home::Home;
 use netlink_bindings::builtin::Nlmsghdr;
 use netlink_bindings::nftables::Nfgenmsg;
+use netlink_bindings::utils;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname,
     getsockopt, recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Nobody waits longer than this for the kernel, in seconds. It answers before `send` returns.
@@ -39,6 +42,13 @@ const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const HEADER: usize = 16;
+/// More bytes than what a message has before its own attributes: the headers, the table's name and
+/// the set's.
+const ENVELOPE: usize = 112;
+/// NFTA_*_TABLE, and NFTA_TABLE_NAME of a message about a table.
+const NAME_OF_TABLE: u16 = 1;
+/// NFTA_SET_NAME and NFTA_SET_ELEM_LIST_SET.
+const NAME_OF_SET: u16 = 2;
 const TRIES_OF_A_DUMP: usize = 50;
 
 /// How the description of a message with a rule begins.
@@ -53,14 +63,33 @@ pub(super) struct Message {
     pub(super) kind: u8,
     /// NLM_F_*, without REQUEST and ACK.
     pub(super) flags: u16,
-    /// The header of the subsystem and the attributes.
+    /// The set that it is about.
+    pub(super) set: Option<&'static CStr>,
+    /// The attributes, but for the names of the table and of that set.
     pub(super) body: Vec<u8>,
 }
 
 impl Message {
-    /// Bytes in a batch.
+    /// Bytes in a batch, at most.
     pub(super) fn size(&self) -> usize {
-        HEADER + self.body.len().next_multiple_of(4)
+        ENVELOPE + self.body.len().next_multiple_of(4)
+    }
+
+    fn write(&self, home: &Home) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.size());
+        bytes.extend(home.header().as_slice());
+        let mut name = |kind, name: &CStr| {
+            let name = name.to_bytes_with_nul();
+            utils::push_header(&mut bytes, kind, name.len() as u16);
+            bytes.extend(name);
+            utils::align(&mut bytes);
+        };
+        name(NAME_OF_TABLE, &home.table);
+        if let Some(set) = self.set {
+            name(NAME_OF_SET, &home.named(set));
+        }
+        bytes.extend(&self.body);
+        bytes
     }
 }
 
@@ -73,6 +102,8 @@ pub(super) enum Failure {
     Batch(Errno),
     /// The answer is lost: it may have happened.
     Lost,
+    /// What others should have made is not there; the text says what.
+    Absent(String),
 }
 
 impl Failure {
@@ -80,7 +111,7 @@ impl Failure {
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {
             Failure::Refused(errno, _) | Failure::Batch(errno) => Some(*errno),
-            Failure::Lost => None,
+            Failure::Lost | Failure::Absent(_) => None,
         }
     }
 }
@@ -96,7 +127,7 @@ impl From<Failure> for Error {
             }
             Failure::Batch(errno) => Error::Refused(format!("nftables: {}", errno.desc())),
             Failure::Refused(EPERM, what) => {
-                Error::Refused(format!("{what}: another program owns our table"))
+                Error::Refused(format!("{what}: another program owns the table"))
             }
             Failure::Refused(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM), what) => {
                 Error::Busy(format!("{what}: {}", errno.desc()))
@@ -105,6 +136,7 @@ impl From<Failure> for Error {
                 Error::Missing(format!("in this kernel, to {what}"))
             }
             Failure::Refused(errno, what) => Error::Refused(format!("{what}: {}", errno.desc())),
+            Failure::Absent(what) => Error::Missing(what),
             Failure::Lost => Error::Busy("the kernel's answer is lost; sync compares".into()),
         }
     }
@@ -152,8 +184,8 @@ impl Socket {
         self.room
     }
 
-    /// Sends these messages as one transaction and waits for its end.
-    pub(super) fn transact(&mut self, messages: &[&Message]) -> Result<(), Failure> {
+    /// Sends these messages about a table as one transaction and waits for its end.
+    pub(super) fn transact(&mut self, home: &Home, messages: &[&Message]) -> Result<(), Failure> {
         let Some(last) = messages.len().checked_sub(1) else { return Ok(()) };
         let first = self.seq;
         self.seq = self.seq.wrapping_add(messages.len() as u32 + 2);
@@ -164,7 +196,7 @@ impl Socket {
         for (i, message) in messages.iter().enumerate() {
             let flags = message.flags | if i == last { NLM_F_ACK } else { 0 };
             let kind = NFNL_SUBSYS_NFTABLES << 8 | u16::from(message.kind);
-            put(&mut bytes, kind, flags, first.wrapping_add(1 + i as u32), &message.body);
+            put(&mut bytes, kind, flags, first.wrapping_add(1 + i as u32), &message.write(home));
         }
         put(&mut bytes, NFNL_MSG_BATCH_END, 0, self.seq.wrapping_sub(1), edge.as_slice());
         self.drain();

@@ -19,8 +19,9 @@ impl Wide {
         openings.retain(|_, until| *until > now);
         let list: Vec<Opening> =
             openings.iter().map(|(e, until)| Opening { element: *e, until: *until }).collect();
-        let parts = disjoint(&list).into_iter().map(|(r, until)| (rectangle(&r), until));
-        Wide { pieces: pair([WIDE4, WIDE6], parts), openings }
+        let sets = [WIDE4, WIDE6];
+        let parts = disjoint(&list).into_iter().map(|(r, until)| (rectangle(sets, &r), until));
+        Wide { pieces: pair(sets, parts), openings }
     }
 
     /// As they are after a change.

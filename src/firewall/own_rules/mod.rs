@@ -18,17 +18,29 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The deepest chain that is followed: as deep as the kernel does (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST: usize = 16;
 
-/// A first packet of a stranger to this machine. Our own rules keep it out of connection tracking.
+/// A first UDP packet of a stranger to this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Probe {
     /// Over IPv6.
     pub six: bool,
-    /// The UDP port that it is for; none: one that no rule names.
+    /// The port that it is for; none: one that no rule names.
     pub port: Option<u16>,
+    /// Whether connection tracking sees it: a shield of ours keeps packets to us out of it.
+    pub tracked: bool,
+    /// The bits of the packet mark that a pinhole of ours has set.
+    pub mark: Option<u32>,
 }
 
-/// How the names of our chains and tables begin in iptables.
-const OURS: &str = "OPENSESAME";
+impl Probe {
+    fn state(self) -> &'static str {
+        if self.tracked { "new" } else { "untracked" }
+    }
+
+    /// Whether it carries this value in these bits of its mark.
+    fn is_marked(self, value: u32, mask: u32) -> Holds {
+        self.mark.map_or(Holds::Maybe, |mark| Holds::sure(mark & mask == value))
+    }
+}
 
 /// Who writes the rules that end a packet.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -95,11 +95,18 @@ impl Reader<'_> {
             (_, "ip" | "ip6", _) if !self.is_other(of) => Holds::Maybe,
             // Another protocol's header, or the other family's.
             _ if payload.is_some() && of != "ether" => Holds::No,
-            // Ours are not tracked: they have a state and nothing else.
+            // A first packet has a state and nothing else.
             _ if left.get("ct").is_some_and(|ct| text(ct, "key") == "state") => {
-                self.among(right, word(&["untracked"]))
+                self.among(right, |v| Some(v == self.probe.state()))
             }
             _ if left.get("ct").is_some() => Holds::No,
+            _ if left.pointer("/&/0/meta/key").is_some_and(|k| k == "mark") => {
+                let number = |v: Option<&Value>| u32::try_from(v?.as_u64()?).ok();
+                match (number(Some(right)), number(left.pointer("/&/1"))) {
+                    (Some(value), Some(mask)) => self.probe.is_marked(value, mask),
+                    (None, _) | (_, None) => Holds::Maybe,
+                }
+            }
             _ if fib => self.among(right, word(&["local"])),
             _ => Holds::Maybe,
         };
@@ -206,7 +213,7 @@ pub(super) fn untrack(list: &Value, port: u16) -> Vec<String> {
         {
             continue;
         }
-        let probe = Probe { six: false, port: Some(port) };
+        let probe = Probe { six: false, port: Some(port), tracked: true, mark: None };
         let reader = Reader { list, family, table, probe };
         let speaks = |s: &&&Value| {
             let left = s.pointer("/match/left");
@@ -225,8 +232,8 @@ pub(super) fn untrack(list: &Value, port: u16) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const FOUR: Probe = Probe { six: false, port: Some(41_841) };
-    const SIX: Probe = Probe { six: true, port: Some(41_841) };
+    const FOUR: Probe = Probe { six: false, port: Some(41_841), tracked: false, mark: None };
+    const SIX: Probe = Probe { six: true, ..FOUR };
 
     /// A ruleset as nft 1.0.6 prints one, with these statements in `inet filter input`, each rule on a
     /// line, and a chain `web`.
@@ -327,6 +334,17 @@ mod tests {
                 format!(r#"{{"match":{{"op":"==","left":{left},"right":{right}}}}},{ACCEPT}"#);
             assert_eq!(is_closed(FOUR, "drop", &rule), closed, "{left} {right}");
         }
+    }
+
+    #[test]
+    fn what_carries_our_mark_is_let_in_by_the_rule_for_it() {
+        let rule = r#"{"match":{"op":"==","left":{"&":[{"meta":{"key":"mark"}},1073741824]},"right":1073741824}},{"accept":null}"#;
+        let closed = |mark| is_closed(Probe { mark, ..FOUR }, "drop", rule);
+        assert!(!closed(Some(0x4000_0000)) && closed(Some(1)) && closed(None));
+        let new =
+            r#"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":"new"}},{"accept":null}"#;
+        assert!(is_closed(FOUR, "drop", new));
+        assert!(!is_closed(Probe { tracked: true, ..FOUR }, "drop", new));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The text of iptables-save(8) and ip6tables-save(8).
 
-use super::{Chains, Closed, Does, Holds, OURS, Owner, Probe, Rule, ends};
+use super::{Chains, Closed, Does, Holds, Owner, Probe, Rule, ends};
 use std::collections::BTreeMap;
 
 /// Modules that ask nothing by themselves, only by their options.
@@ -36,6 +36,16 @@ fn has(list: &str, port: Option<u16>) -> bool {
     })
 }
 
+/// A mark as iptables writes it: `0x1/0xff`, without a mask all bits.
+fn mark(text: &str, probe: Probe) -> Holds {
+    let number = |t: &str| u32::from_str_radix(t.strip_prefix("0x")?, 16).ok();
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    match (number(value), number(mask)) {
+        (Some(value), Some(mask)) => probe.is_marked(value, mask),
+        (None, _) | (_, None) => Holds::Maybe,
+    }
+}
+
 /// What `-A CHAIN ...` does to the probe, and in which chain.
 fn rule(line: &str, probe: Probe) -> Option<(String, Rule)> {
     let words = words(line.strip_prefix("-A ")?);
@@ -54,8 +64,6 @@ fn rule(line: &str, probe: Probe) -> Option<(String, Rule)> {
                     ("ACCEPT" | "QUEUE" | "NFQUEUE", _) => Does::Accept,
                     ("DROP" | "REJECT", _) => Does::Drop,
                     ("RETURN", _) => Does::Return,
-                    // Ours shut no port that we listen on ourselves.
-                    (target, _) if target.starts_with(OURS) => return None,
                     (target, "-g") => Does::Goto(target.to_string()),
                     // A target that goes on (LOG, MARK) is like a chain that does not exist.
                     (target, _) => Does::Jump(target.to_string()),
@@ -75,8 +83,9 @@ fn rule(line: &str, probe: Probe) -> Option<(String, Rule)> {
                 Holds::sure(has)
             }
             "--ctstate" | "--state" => {
-                Holds::sure(value().split(',').any(|state| state == "UNTRACKED"))
+                Holds::sure(value().split(',').any(|s| s.eq_ignore_ascii_case(probe.state())))
             }
+            "--mark" => mark(value(), probe),
             "--dst-type" => Holds::sure(value() == "LOCAL"),
             _ => Holds::Maybe,
         };
@@ -141,7 +150,7 @@ pub(super) fn untrack(text: &str, six: bool, port: u16) -> Vec<String> {
             || ports.iter().flatten().count() == 0 && after("-i").is_none_or(|i| i != "lo");
         let target = after("-j").map_or("", |t| t.as_str());
         let untracks = target == "NOTRACK" || target == "CT" && words.contains(&"--notrack".into());
-        untracks && tcp && ours && !words.iter().any(|w| w.starts_with(OURS))
+        untracks && tcp && ours
     };
     raw.filter(does).map(|line| format!("{program} -t raw {line}")).collect()
 }
@@ -150,7 +159,7 @@ pub(super) fn untrack(text: &str, six: bool, port: u16) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const PORT: Probe = Probe { six: false, port: Some(41_841) };
+    const PORT: Probe = Probe { six: false, port: Some(41_841), tracked: false, mark: None };
 
     /// A table with these rules: the places that are closed.
     fn places(policy: &str, rules: &str) -> Vec<String> {
@@ -193,11 +202,26 @@ mod tests {
             "-A INPUT -p udp -m hashlimit --hashlimit-above 1/sec --hashlimit-name x -j DROP",
             "-A INPUT -i eth0 -j web\n-A web -j DROP",
             "-A INPUT -j web\n-A web -s 192.0.2.1/32 -j RETURN\n-A web -j DROP",
-            "-A INPUT -j OPENSESAME\n-A OPENSESAME -j DROP",
             "-A INPUT -j LOG --log-prefix \"-j DROP \"",
         ] {
             assert_eq!(places("ACCEPT", unsure), [""; 0], "{unsure}");
         }
+    }
+
+    #[test]
+    fn what_carries_our_mark_is_let_in_by_the_rule_for_it() {
+        let closed = |mark, rule: &str| {
+            let text = format!("*filter\n:INPUT DROP [0:0]\n{rule}\nCOMMIT\n");
+            closed(&text, Probe { tracked: true, mark, ..PORT }).len() == 1
+        };
+        let rule = "-A INPUT -m mark --mark 0x40000000/0x40000000 -j ACCEPT";
+        assert!(!closed(Some(0x4000_0000), rule) && !closed(Some(0x4000_0001), rule));
+        assert!(closed(Some(1), rule) && closed(None, rule));
+        assert!(closed(Some(0x4000_0001), "-A INPUT -m mark --mark 0x40000000 -j ACCEPT"));
+        assert!(!closed(
+            Some(1),
+            "-A INPUT -p udp -m state --state NEW -m udp --dport 41841 -j ACCEPT"
+        ));
     }
 
     #[test]

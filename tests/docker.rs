@@ -3,12 +3,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+mod containers;
 mod netns;
 
-use netns::{CLIENT, Guard, SERVER, SERVER_V4, STRANGER, Tried, World, obstacle};
+use containers::{Engine, done};
+use netns::{CLIENT, SERVER, SERVER_V4, STRANGER, Tried, World, obstacle};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const BIN: &str = env!("CARGO_BIN_EXE_opensesame-spa");
@@ -25,14 +27,6 @@ const TRANSCRIPT: [&str; 7] = [
     "[+] Connected to protected port 2222",
 ];
 
-fn done(command: &mut Command) -> String {
-    let shown = format!("{command:?}");
-    let Output { status, stdout, stderr } = command.output().expect(&shown);
-    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{shown}: {status}\n{out}\n{err}");
-    out.into_owned()
-}
-
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..300 {
         if is_so() {
@@ -43,15 +37,14 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("not within 30 s: {what}");
 }
 
-/// A Docker engine that knows nothing of the machine's own, if there is one, nor of its network.
-struct Engine {
+/// The engine and where it runs, if there can be one here; dropped in this order.
+struct Demo {
+    engine: Engine,
     world: World,
-    dir: PathBuf,
-    daemon: Option<Guard>,
 }
 
-impl Engine {
-    fn start() -> Option<Engine> {
+impl Demo {
+    fn start() -> Option<Demo> {
         // `docker compose` where it is a plug-in, `docker-compose` on older systems.
         if obstacle(&["dockerd", "docker", "musl-gcc"]).is_some() {
             return None;
@@ -60,48 +53,7 @@ impl Engine {
             return None;
         }
         let world = World::new(&["dockerd", "iptables"])?;
-        let dir = std::env::temp_dir().join(format!("os-docker-{}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("daemon.json"), "{}").unwrap();
-        let mut engine = Engine { world, dir, daemon: None };
-        let log = fs::File::create(engine.dir.join("log")).unwrap();
-        // Not `ip netns exec`: that hides the control groups.
-        let mut command = engine.beside("dockerd");
-        for (option, name) in [
-            ("--config-file", "daemon.json"),
-            ("--data-root", "data"),
-            ("--exec-root", "exec"),
-            ("--pidfile", "pid"),
-        ] {
-            command.arg(option).arg(engine.dir.join(name));
-        }
-        command.arg("-H").arg(engine.socket()).args(["--storage-driver", "vfs"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        engine.daemon = Some(Guard(command.spawn().unwrap()));
-        let is_up = || engine.docker(&["info"]).output().unwrap().status.success();
-        for _ in 0..600 {
-            if is_up() {
-                return Some(engine);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("no engine: {}", fs::read_to_string(engine.dir.join("log")).unwrap());
-    }
-
-    fn beside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.world.name(SERVER))).arg(program);
-        command
-    }
-
-    fn socket(&self) -> String {
-        format!("unix://{}", self.dir.join("sock").display())
-    }
-
-    fn docker(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.socket()]).args(args).current_dir(root());
-        command
+        Some(Demo { engine: Engine::start(world.name(SERVER)), world })
     }
 
     fn compose(&self, args: &[&str]) -> Command {
@@ -112,30 +64,9 @@ impl Engine {
         if command.get_program() == "docker" {
             command.arg("compose");
         }
-        command.env("DOCKER_HOST", self.socket()).env("COMPOSE_PROJECT_NAME", "os");
+        command.env("DOCKER_HOST", self.engine.socket()).env("COMPOSE_PROJECT_NAME", "os");
         command.args(args).current_dir(root().join(HOME));
         command
-    }
-
-    fn inspect(&self, name: &str, what: &str) -> String {
-        done(&mut self.docker(&["inspect", "-f", what, name])).trim().to_string()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            // It ends its containers, their network and its helpers.
-            let _ = Command::new("kill").arg(daemon.0.id().to_string()).output();
-            let _ = daemon.0.wait();
-        }
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        for mount in mounts.lines().filter_map(|l| l.split(' ').nth(1)) {
-            if Path::new(mount).starts_with(&self.dir) {
-                let _ = Command::new("umount").arg(mount).output();
-            }
-        }
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -163,12 +94,13 @@ fn state(pid: &str) -> Option<char> {
 
 #[test]
 fn knocks_open_a_port_of_a_container() {
-    let Some(engine) = Engine::start() else { return };
+    let Some(demo) = Demo::start() else { return };
+    let engine = &demo.engine;
     build();
 
     // `docker compose up`: what the visitor says is what the first of these systems said.
     let up = ["up", "--build", "--no-color", "--abort-on-container-exit", "--exit-code-from"];
-    let text = done(engine.compose(&up).arg("visitor"));
+    let text = done(demo.compose(&up).arg("visitor"));
     let of_visitor = |l: &str| {
         Some(
             l.split_once("| ").filter(|(who, _)| who.contains("visitor"))?.1.trim_end().to_string(),
@@ -176,7 +108,7 @@ fn knocks_open_a_port_of_a_container() {
     };
     let said: Vec<String> = text.lines().filter_map(of_visitor).collect();
     assert_eq!(said, TRANSCRIPT, "{text}");
-    done(&mut engine.compose(&["down"]));
+    done(&mut demo.compose(&["down"]));
 
     // `docker run` with published ports.
     let run = "run -d --name one --cap-add=NET_ADMIN -p 1560:1560/udp -p 6580:6580/udp \
@@ -187,13 +119,13 @@ fn knocks_open_a_port_of_a_container() {
         String::from_utf8_lossy(&status.stdout).contains("ready")
     };
     eventually("ready", healthy);
-    let tries = |host: &str, address: &str| engine.world.connect(host, address, 2222);
-    let stranger = engine.world.run(STRANGER, &["ip", "-4", "route", "show", "default"]);
+    let tries = |host: &str, address: &str| demo.world.connect(host, address, 2222);
+    let stranger = demo.world.run(STRANGER, &["ip", "-4", "route", "show", "default"]);
     let of_stranger = stranger.split_whitespace().nth(2).unwrap();
     assert_eq!(tries(CLIENT, SERVER_V4), Tried::Silence);
     assert_eq!(tries(STRANGER, of_stranger), Tried::Silence);
     let knock = [BIN, "knock", SERVER_V4, "1560", "6580", "8153", "--check", "tcp/2222"];
-    let text = engine.world.run(CLIENT, &knock);
+    let text = demo.world.run(CLIENT, &knock);
     assert_eq!(text.lines().collect::<Vec<_>>(), TRANSCRIPT);
     assert_eq!(tries(CLIENT, SERVER_V4), Tried::Open);
     assert_eq!(tries(STRANGER, of_stranger), Tried::Silence);

@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 #[cfg(target_os = "linux")]
+mod containers;
+#[cfg(target_os = "linux")]
 mod netns;
 
 #[cfg(target_os = "linux")]
@@ -18,20 +20,24 @@ mod serve {
     mod confirm;
     mod cut;
     mod doctor;
+    mod firewalld;
     mod gate;
     mod gateway;
     mod heal;
     mod hostile;
     mod kills;
     mod knock;
+    mod machine;
     mod observe;
     mod orders;
     mod pinhole;
     mod plain;
     mod policy;
+    mod published;
     mod reload;
     mod replay;
     mod sequences;
     mod server;
     mod six;
+    mod ufw;
 }

@@ -1,5 +1,8 @@
 //! `doctor`: what is wrong with this machine's set-up, and the mend for each. It changes nothing.
 
+#[cfg(target_os = "linux")]
+mod own_rules;
+
 use super::config::{Config, Listen, Place};
 use super::control::{Order, ask};
 use super::last_good;
@@ -65,6 +68,8 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     all.extend(boot(&config));
     all.extend(listeners(&config));
     all.extend(families(&config));
+    #[cfg(target_os = "linux")]
+    all.extend(own_rules::own_rules(&config));
     all.extend(forwarding(&config));
     all
 }
@@ -224,13 +229,11 @@ fn listening(line: &str) -> Option<Ports> {
 
 /// Clients come over both families where this machine has both.
 fn families(config: &Config) -> Option<Finding> {
-    let public = |a: &std::net::IpAddr| !crate::access::Prefix::host(*a).is_unusable();
-    let has = |six: bool| own_addresses().iter().any(|a| a.is_ipv6() == six && public(a));
     let takes = |l: &&Listen| l.mode == Mode::Spa;
     let mut spa = config.listen.iter().filter(takes).peekable();
     spa.peek()?;
-    let six = spa.clone().any(|l| l.address.is_ipv6());
-    let four = spa.any(|l| l.address.is_ipv4() || l.address.ip().is_unspecified());
+    let six = spa.clone().any(|l| l.takes(true));
+    let four = spa.any(|l| l.takes(false));
     let missing = match (has(true) && !six, has(false) && !four) {
         (true, _) => "IPv6",
         (_, true) => "IPv4",
@@ -240,6 +243,12 @@ fn families(config: &Config) -> Option<Finding> {
     };
     let seen = format!("this machine has {missing}, and no listener takes packets over it");
     Some(look("families", seen, "[[listen]] udp = \"[::]:PORT\" takes both"))
+}
+
+/// Whether this machine has an address of that family that others can reach.
+fn has(six: bool) -> bool {
+    let public = |a: &std::net::IpAddr| !crate::access::Prefix::host(*a).is_unusable();
+    own_addresses().iter().any(|a| a.is_ipv6() == six && public(a))
 }
 
 /// A service on another host is reached only through a machine that passes packets on.

@@ -13,6 +13,8 @@ pub mod iptables;
 mod lease;
 #[cfg(target_os = "linux")]
 mod nftables;
+#[cfg(target_os = "linux")]
+pub mod own_rules;
 pub mod pf;
 mod program;
 
@@ -206,14 +208,6 @@ pub trait Firewall {
     /// As for [`Firewall::is_up`], or what keeps them from being in force and how to mend it.
     fn stands(&mut self) -> Result<bool, Error> {
         self.is_up()
-    }
-
-    /// Who would have been dropped lately: each address and port once.
-    ///
-    /// # Errors
-    /// When the kernel or its tool does not say.
-    fn observed(&mut self) -> Result<Vec<Element>, Error> {
-        Ok(Vec::new())
     }
 
     /// Becomes readable when somebody may have changed rules; nothing where the kernel does not

@@ -56,6 +56,14 @@ pub struct Listen {
     pub mode: Mode,
 }
 
+impl Listen {
+    /// Whether packets of that family come to it: an IPv6 wildcard takes IPv4 as well.
+    #[must_use]
+    pub fn takes(&self, six: bool) -> bool {
+        self.address.is_ipv6() == six || !six && self.address.ip().is_unspecified()
+    }
+}
+
 /// The most sockets that are bound: one frame hands them all down.
 pub const MOST_LISTENERS: usize = 32;
 /// The port of the plain mode where none is said.

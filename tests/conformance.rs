@@ -2,9 +2,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
-mod netns;
 #[path = "netns/conformance/mod.rs"]
 mod conformance;
+mod netns;
 mod packets;
 
 use conformance::page;

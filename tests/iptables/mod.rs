@@ -3,6 +3,7 @@
 pub(crate) mod bans;
 pub(crate) mod healing;
 pub(crate) mod leases;
+pub(crate) mod turns;
 
 use crate::netns::{
     CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, STRANGER_V4, STRANGER_V6,
@@ -13,19 +14,16 @@ use opensesame_spa::access::{Ports, Refuse};
 use opensesame_spa::firewall::iptables::Options;
 use opensesame_spa::firewall::{Element, Error, Firewall, Iptables, Opening, Shield};
 use opensesame_spa::time::{Mono, Now, Unix};
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub(crate) const TOOLS: [&str; 6] =
     ["iptables-nft", "iptables-legacy", "ipset", "nmap", "conntrack", "python3"];
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 pub(crate) const PORT: u16 = 7000;
-pub(crate) const BOTH: [(&str, &str, &str); 2] =
-    [(SERVER_V4, CLIENT_V4, STRANGER_V4), (SERVER_V6, CLIENT_V6, STRANGER_V6)];
 
 /// Variant and way of keeping leases.
 #[derive(Clone, Copy)]
@@ -159,27 +157,6 @@ pub(crate) fn feed(world: &World, argv: &[&str], input: &str) {
     let mut child = command.args(&argv[1..]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{argv:?}");
-}
-
-pub(crate) fn foreign(world: &World, kind: Kind) {
-    for v6 in [false, true] {
-        let rules = "*mangle\n:MINE - [0:0]\n-A PREROUTING -j MINE\n\
-             -A MINE -p udp -m udp --dport 9 -j MARK --set-xmark 0x7/0xffffffff\nCOMMIT\n\
-             *raw\n-A PREROUTING -p udp -m udp --dport 9 -j CT --notrack\n\
-             -A OUTPUT -p udp -m udp --sport 9 -j CT --notrack\nCOMMIT\n\
-             *filter\n-A INPUT -p tcp -m tcp --dport 9 -j DROP\nCOMMIT\n";
-        feed(world, &[&kind.tool(v6, "-restore"), "-w", "20"], rules);
-    }
-    world.run(SERVER, &["ipset", "create", "opensesame", "hash:ip"]);
-}
-
-/// SYNs that this guest had to send again: each is a moment at which the port was shut.
-pub(crate) fn repeated(world: &World, host: &str) -> u64 {
-    let text = world.run(host, &["cat", "/proc/net/netstat"]);
-    let mut lines = text.lines().filter_map(|l| l.strip_prefix("TcpExt: "));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let place = names.split(' ').position(|n| n == "TCPSynRetrans").unwrap();
-    values.split(' ').nth(place).unwrap().parse().unwrap()
 }
 
 /// A directory of programs that do what the system's do, after a few lines of shell.

@@ -1,7 +1,8 @@
 //! One rule, put together clause by clause in the order in which the kernel runs them.
 
+use crate::access::Ports;
 use netlink_bindings::nftables::{
-    CmpOps, CtKeys, FibFlags, MetaKeys, PayloadBase, PushExprListAttrs, RejectInetCode,
+    CmpOps, CtKeys, FibFlags, MetaKeys, PayloadBase, PushExprListAttrs, RangeOps, RejectInetCode,
     RejectTypes, VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
@@ -163,6 +164,21 @@ impl Rule {
             .say(&format!("udp {name} {port}"))
             .payload(PayloadBase::TransportHeader, offset, 2, REGISTER)
             .compare(CmpOps::Eq, &port.to_be_bytes())
+    }
+
+    /// The destination port is one of a range.
+    pub(super) fn ports(self, ports: &Ports) -> Rule {
+        let mut rule = self.protocol(ports.protocol().number()).payload(
+            PayloadBase::TransportHeader,
+            2,
+            2,
+            REGISTER,
+        );
+        let range = rule.add().nested_elem().nested_data_range().push_sreg(REGISTER);
+        let range = range.push_op(RangeOps::Eq as u32).nested_from_data();
+        let range = range.push_value(&ports.first().to_be_bytes()).end_nested();
+        range.nested_to_data().push_value(&ports.last().to_be_bytes());
+        rule.say(&format!("{} dport {}-{}", ports.protocol(), ports.first(), ports.last()))
     }
 
     /// `ct state` is one of `states`.

@@ -127,7 +127,8 @@ impl Nftables {
             targets.push(Target { set, have, want, in_pieces });
             Ok::<(), Failure>(())
         };
-        target(static_ports(PORTS, &all), false, false)?;
+        let single: Vec<Ports> = all.iter().filter(|p| p.is_single()).copied().collect();
+        target(static_ports(PORTS, &single), false, false)?;
         target(static_ports(RESETS, &resets), false, false)?;
         for sessions in older {
             target(sessions, false, unseeded)?;

@@ -43,6 +43,11 @@ pub(super) fn rules(shield: &Shield) -> Vec<(&'static CStr, Rule)> {
     }
     all.push((c"shield", rule().loopback().accept()));
     all.push((c"shield", among(rule(), &PORTS).goto(c"judge")));
+    // A new set of ranges is empty until a moment after the rules that ask it are in force
+    // (`nft_set_pipapo.c`, its commit): the ports would be open for that long.
+    for (range, _) in shield.protected.iter().filter(|(ports, _)| !ports.is_single()) {
+        all.push((c"shield", rule().ports(range).goto(c"judge")));
+    }
     all.extend(judge().into_iter().map(|rule| (c"judge", rule)));
     all
 }

@@ -36,9 +36,10 @@ const fn wide(name: &'static CStr, fields: &'static [Field]) -> Set {
     Set { name, fields, timeout: true, interval: true }
 }
 
-/// The protected ports; with ranges where a service has one.
+/// The protected ports that are no range.
 pub(super) const PORTS: Set = set(c"ports", &[Protocol, To], false);
-/// Those that answer like ports where nobody listens; `reset` is a word of nft's grammar.
+/// Those that answer like ports where nobody listens, with ranges where a service has one; `reset`
+/// is a word of nft's grammar.
 pub(super) const RESETS: Set = set(c"resets", &[Protocol, To], false);
 /// Openings of one address and one port.
 pub(super) const LEASE4: Set = set(c"lease4", &[V4, Protocol, To], true);

@@ -87,12 +87,14 @@ impl Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
-        use Errno::{EAGAIN, EBUSY, EINTR, ENOENT, ENOMEM, EOPNOTSUPP, EPERM};
+        use Errno::{
+            EAGAIN, EBUSY, EINTR, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM,
+        };
         match failure {
             Failure::Batch(EPERM) => Error::Rights,
             Failure::Batch(EOPNOTSUPP) => Error::Missing("nf_tables in this kernel".into()),
-            Failure::Batch(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM)) => {
-                Error::Busy(format!("nftables: {}", errno.desc()))
+            Failure::Batch(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM | ENOBUFS | ENOSPC)) => {
+                Error::Busy(format!("nftables: {}; the next sync tries again", errno.desc()))
             }
             Failure::Batch(errno) => Error::Refused(format!("nftables: {}", errno.desc())),
             Failure::Refused(EPERM, what) => {
@@ -101,8 +103,15 @@ impl From<Failure> for Error {
             Failure::Refused(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM), what) => {
                 Error::Busy(format!("{what}: {}", errno.desc()))
             }
-            Failure::Refused(ENOENT | EOPNOTSUPP, what) if what.starts_with(RULE) => {
+            Failure::Refused(ENOENT, what) if what.starts_with(RULE) => {
                 Error::Missing(format!("in this kernel, to {what}"))
+            }
+            Failure::Refused(EOPNOTSUPP, what) => {
+                Error::Missing(format!("in this kernel, to {what}"))
+            }
+            // Sets of ours have no limit: somebody has put another in the place.
+            Failure::Refused(ENFILE | ENOSPC, what) => {
+                Error::Refused(format!("{what}: the set is full; the next sync makes it anew"))
             }
             Failure::Refused(errno, what) => Error::Refused(format!("{what}: {}", errno.desc())),
             Failure::Lost => Error::Busy("the kernel's answer is lost; sync compares".into()),
@@ -324,6 +333,37 @@ impl<'a> Iterator for Messages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_kernel_lacks_is_named_by_the_expression() {
+        use crate::access::Refuse;
+        let protected = vec![("tcp/80-90".parse().unwrap(), Refuse::Drop)];
+        let shield = super::super::Shield { protected, listening: vec![1], ..Default::default() };
+        let named = [
+            ("fib daddr type", 2),
+            ("ct state", 2),
+            ("tcp dport 80-90", 1),
+            ("notrack", 2),
+            ("@lease4", 1),
+            ("reject with tcp reset", 1),
+            ("counter", 1),
+        ];
+        let all: Vec<String> = super::super::rules::rules(&shield)
+            .iter()
+            .map(|(chain, rule)| super::super::message::new_rule(chain, rule).what)
+            .map(|what| Error::from(Failure::Refused(Errno::ENOENT, what)).to_string())
+            .collect();
+        assert!(all.iter().all(|t| t.starts_with("missing: in this kernel, to add the rule")));
+        for (text, least) in named {
+            assert!(all.iter().filter(|t| t.contains(text)).count() >= least, "{text}: {all:?}");
+        }
+        let set = Failure::Refused(Errno::EOPNOTSUPP, "add set wide4".into());
+        assert_eq!(Error::from(set), Error::Missing("in this kernel, to add set wide4".into()));
+        for errno in [Errno::ENOBUFS, Errno::ENOSPC, Errno::ENOMEM, Errno::EBUSY] {
+            let said = Error::from(Failure::Batch(errno));
+            assert!(matches!(&said, Error::Busy(t) if t.ends_with("tries again")), "{said}");
+        }
+    }
 
     #[test]
     fn messages_are_cut_at_their_lengths_and_garbage_ends_the_list() {

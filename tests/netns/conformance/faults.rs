@@ -46,6 +46,7 @@ fn watched(site: &Site, work: impl FnOnce()) -> (usize, usize) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         over.store(true, Ordering::Relaxed);
         let counted = stranger.join().unwrap();
+        println!("{} attempts of the stranger, {} came in", counted.0, counted.1);
         done.unwrap_or_else(|e| std::panic::resume_unwind(e));
         counted
     })
@@ -110,6 +111,7 @@ impl States {
         assert!(came > 0, "it is open without us");
         let state = || site.reader().state(&site.world);
         let mut wall = site.shielded(wanted);
+        assert_eq!(site.count(), wanted.len());
         let healed = state();
         wall.with(|f, _| f.uninstall()).unwrap();
         reset(site);
@@ -125,13 +127,9 @@ impl States {
 
     /// Heals, sees that it is whole, and goes back to the start.
     fn heal(&self, site: &Site, wanted: &[Opening], what: &str) {
-        let mut wall = site.shielded(wanted);
+        site.shielded(wanted);
         assert_eq!(site.reader().state(&site.world), self.healed, "{what}");
-        assert_eq!(site.count(), wanted.len(), "{what}");
-        drop(wall);
-        wall = site.wall(&OLD);
-        wall.sync(&both("tcp/22", 600)).unwrap();
-        assert_eq!(site.reader().state(&site.world), self.old, "{what}");
+        reset(site);
     }
 }
 
@@ -142,7 +140,7 @@ fn reset(site: &Site) {
 /// Runs it under strace(1).
 fn traced(site: &Site, argv: &[String], options: &[&str]) -> Output {
     let mut command = site.world.command(SERVER, "strace");
-    command.args(["-f", "--seccomp-bpf", "-qq"]).args(options).args(argv);
+    command.args(["-f", "-qq"]).args(options).args(argv);
     command.env(INSIDE, "nftables ").output().unwrap()
 }
 
@@ -163,15 +161,18 @@ fn netlink(site: &Site, injections: &[(&str, &str)]) {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("s/server.toml").display().to_string();
     let s = dir.path().join("s").display().to_string();
-    site.world.run(SERVER, &[BIN, "init", "--dir", &s, "--backend", "nftables"]);
+    let listen = ["--listen", "[::]:62201", "--backend", "nftables"];
+    site.world.run(SERVER, &[&[BIN, "init", "--dir", &s][..], &listen].concat());
     let text = std::fs::read_to_string(&config).unwrap();
     let ports = format!("[\"{}\"]", PROTECTED.join("\", \""));
-    std::fs::write(&config, text.replace("[\"tcp/22\"]", &ports).replace("41841", "62201")).unwrap();
+    std::fs::write(&config, text.replace("[\"tcp/22\"]", &ports)).unwrap();
     let shield_only = [BIN, "serve", "--shield-only", "--config", &config].map(String::from);
     for (argv, wanted) in [(inside_argv(), wanted()), (shield_only.to_vec(), vec![])] {
         let states = States::find(site, &wanted);
+        // The program takes the same steps for its sync.
+        let some = if wanted.is_empty() { &injections[..1] } else { injections };
         never_open(site, || {
-            for (call, how) in injections {
+            for (call, how) in some {
                 inject(site, &argv, &states, &wanted, call, how);
             }
         });
@@ -202,13 +203,16 @@ fn inject(
         let clear = says.iter().any(|s| said.contains(s)) || how.starts_with("signal");
         assert!(out.status.success() || clear, "{what}: {said}");
         let state = site.reader().state(&site.world);
-        let known = state == states.old || state == states.healed || states.between.contains(&state);
+        let known =
+            state == states.old || state == states.healed || states.between.contains(&state);
         assert!(known, "{what}: neither old nor new: {state}");
         states.heal(site, wanted, &what);
     }
     println!("{} {call} {how}: {failed} of {most} runs failed", argv[1]);
     // What can pass by itself is tried again at once.
-    assert!(failed > 0 || how.contains("EINTR") || call == "recvfrom", "{how}");
+    let passes = how.contains("EINTR") || call == "recvfrom";
+    assert!(failed == most || !how.starts_with("signal"), "{failed} of {most} were killed");
+    assert!(failed > 0 || passes, "{how}");
 }
 
 /// iptables: the tool number `at` of a run does what these lines of shell say. What a run says if
@@ -239,7 +243,8 @@ fn tools(site: &Site, lines: &str, says: &str, mut last: impl FnMut(usize, usize
             states.heal(site, &wanted(), &format!("{n} of {most}"));
             if last(n, most, out.status.success()) {
                 println!("{failed} of {n} runs failed");
-                assert!(failed * 2 > n, "{failed} of {n}");
+                // Without what can be done without, the rest goes on.
+                assert!(failed * 3 > n, "{failed} of {n}");
                 return;
             }
         }
@@ -258,12 +263,13 @@ fn never_open(site: &Site, work: impl FnOnce()) {
 pub fn killed(site: &Site) {
     match site.backend {
         Backend::Nftables => netlink(site, &[("sendto", "signal=SIGKILL")]),
-        Backend::Iptables { ipset, .. } => {
+        Backend::Iptables { ipset, legacy } => {
             let kill = "if [ $n = $at ]; then kill -9 $PPID; exit 1; fi";
             tools(site, kill, "", |n, most, _| n == most);
             let within = "if [ $me = ipset ]; then exec strace -qq -o /dev/null \
                 -e inject=sendto:signal=SIGKILL:when=$at /usr/sbin/ipset \"$@\"; fi";
-            if ipset {
+            // It is the same program with both variants.
+            if ipset && legacy {
                 tools(site, within, "ended with a signal", |n, _, done| n > 20 && done);
             }
         }
@@ -276,8 +282,8 @@ pub fn refused(site: &Site) {
     match site.backend {
         Backend::Nftables => {
             let injections = [
-                ("sendto", "error=ENOBUFS"),
                 ("sendto", "error=EPERM"),
+                ("sendto", "error=ENOBUFS"),
                 ("sendto", "error=EINTR"),
                 ("recvfrom", "error=ENOBUFS"),
             ];

@@ -34,9 +34,8 @@ fn plain(saved: &str) -> String {
         let line = line.split(" [").next().unwrap();
         table.push(line.split(" --datestart ").next().unwrap());
         if line == "COMMIT" {
-            let says = |l: &&str| {
-                l.starts_with("-A") || (l.starts_with(':') && !l.ends_with(" ACCEPT"))
-            };
+            let says =
+                |l: &&str| l.starts_with("-A") || (l.starts_with(':') && !l.ends_with(" ACCEPT"));
             if table.iter().any(says) {
                 out += &(table.join("\n") + "\n");
             }
@@ -182,10 +181,7 @@ impl Reader for Ipt {
                 ),
                 Damage::new(Kind::ChainDeleted, &*free),
                 Damage::new(Kind::Duplicated, "ipset create opensesame4-new hash:ip,port"),
-                Damage::new(
-                    Kind::Duplicated,
-                    format!("{free}; ipset create opensesame4 hash:ip"),
-                ),
+                Damage::new(Kind::Duplicated, format!("{free}; ipset create opensesame4 hash:ip")),
             ]);
         }
         damages

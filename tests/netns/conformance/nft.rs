@@ -136,10 +136,7 @@ impl Reader for Nft {
                 Kind::SetFlushed,
                 "add element inet opensesame wide4 { 10.77.2.0/24 . tcp . 1-65535 timeout 1h }",
             ),
-            nft(
-                Kind::SetFlushed,
-                "add element inet opensesame older4 { 10.77.2.2 . 40000 . 22 }",
-            ),
+            nft(Kind::SetFlushed, "add element inet opensesame older4 { 10.77.2.2 . 40000 . 22 }"),
             nft(Kind::SetFlushed, &changed("timeout 10d")),
             nft(Kind::SetFlushed, &changed("")),
             nft(Kind::ChainDeleted, "delete table inet opensesame").opens(),

@@ -19,8 +19,8 @@ impl Tools {
         for name in names.chain(["ipset".to_string()]) {
             let d = dir.path().display();
             let text = format!(
-                "#!/bin/sh\nd={d}\nme={name}\nn=$(($(cat $d/calls) + 1))\necho $n > $d/calls\n\
-                 at=$(cat $d/at)\n{lines}\nexec /usr/sbin/{name} \"$@\"\n"
+                "#!/bin/sh\nd={d}\nme={name}\nread n < $d/calls\nn=$((n + 1))\necho $n > $d/calls\n\
+                 read at < $d/at\n{lines}\nexec /usr/sbin/{name} \"$@\"\n"
             );
             // Written by another process: a program that is open for writing does not start.
             let write = "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"";
@@ -39,7 +39,7 @@ impl Tools {
     }
 
     pub fn set(&self, name: &str, value: usize) {
-        std::fs::write(self.path().join(name), value.to_string()).unwrap();
+        std::fs::write(self.path().join(name), format!("{value}\n")).unwrap();
     }
 
     pub fn get(&self, name: &str) -> usize {

@@ -31,15 +31,12 @@ const legacy_sets: Kind = Kind { legacy: true, ipset: true };
 const legacy_times: Kind = Kind { legacy: true, ipset: false };
 
 each! {
-    leases life: nft_sets nft_times legacy_sets legacy_times;
-    leases expiry: nft_sets nft_times legacy_sets legacy_times;
-    leases seamless: nft_sets nft_times legacy_sets legacy_times;
-    healing drift: nft_sets nft_times legacy_sets legacy_times;
-    leases older: nft_sets nft_times legacy_sets legacy_times;
-    healing failure: nft_sets nft_times legacy_sets legacy_times;
+    leases datagrams: nft_sets legacy_times;
     leases scan: nft_sets legacy_times;
+    healing failure: nft_sets legacy_times;
+    turns turn: nft_sets nft_times legacy_sets legacy_times;
+    turns codes: legacy_times;
     bans bans: nft_sets nft_times legacy_sets;
-    leases untracked: nft_sets legacy_times;
     gateway routed: nft_sets legacy_times;
     gateway forward: nft_sets nft_times legacy_sets legacy_times;
     pinhole chain: nft_sets legacy_times;

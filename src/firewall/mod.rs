@@ -210,6 +210,15 @@ pub trait Firewall {
         self.is_up()
     }
 
+    /// Whom a shield that only observes would have dropped in the last minute, as far as there
+    /// was room to remember.
+    ///
+    /// # Errors
+    /// When the kernel or its tool does not say.
+    fn observed(&mut self) -> Result<Vec<Element>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Becomes readable when somebody may have changed rules; nothing where the kernel does not
     /// tell, and [`Firewall::is_up`] has to be asked now and then.
     fn events(&self) -> Option<BorrowedFd<'_>> {

@@ -6,6 +6,7 @@ pub(crate) mod healing;
 pub(crate) mod leases;
 pub(crate) mod observe;
 pub(crate) mod pinhole;
+pub(crate) mod turns;
 
 use crate::netns::{
     CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, STRANGER_V4, STRANGER_V6,
@@ -20,7 +21,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub(crate) const TOOLS: [&str; 6] =
@@ -187,15 +187,6 @@ pub(crate) fn foreign(world: &World, kind: Kind) {
         feed(world, &[&kind.tool(v6, "-restore"), "-w", "20"], rules);
     }
     world.run(SERVER, &["ipset", "create", "opensesame", "hash:ip"]);
-}
-
-/// SYNs that this guest had to send again: each is a moment at which the port was shut.
-pub(crate) fn repeated(world: &World, host: &str) -> u64 {
-    let text = world.run(host, &["cat", "/proc/net/netstat"]);
-    let mut lines = text.lines().filter_map(|l| l.strip_prefix("TcpExt: "));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let place = names.split(' ').position(|n| n == "TCPSynRetrans").unwrap();
-    values.split(' ').nth(place).unwrap().parse().unwrap()
 }
 
 /// A directory of programs that do what the system's do, after a few lines of shell.

@@ -1,108 +1,11 @@
-//! Who gets in and who does not.
+//! Who gets in and who does not, where nftables has its own way; the rest is in the conformance suite.
 
 use super::common::*;
-use std::io::Read;
-use std::net::{SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
 const GUESTS: [(&str, &str, &str); 2] =
     [(CLIENT, SERVER_V4, SERVER_V6), (STRANGER, "10.77.2.1", "fd77:2::1")];
-
-/// Rules of the machine's own that must be the same before and after.
-const FOREIGN: &str = "table ip filter { chain input { type filter hook input priority 0; \
-    policy accept; ip saddr 192.0.2.7 counter drop; }; }; \
-    table inet mine { set ports { type inet_service; elements = { 1, 2 }; }; \
-    chain shield { type filter hook prerouting priority -110; policy accept; \
-    tcp dport @ports drop; }; }";
-
-#[test]
-fn shut_before_open_with_the_lease_and_all_as_before_after_uninstall() {
-    let Some(world) = world(&[]) else { return };
-    nft(&world, FOREIGN);
-    let before = world.run(SERVER, &["nft", "-s", "list", "ruleset"]);
-    let _listener = world.listen(22);
-    let mut firewall = installed(&world, &shield(&["tcp/22"]), &[]);
-    for (host, v4, v6) in GUESTS {
-        assert_shut(&world, host, v4, 22);
-        assert_shut(&world, host, v6, 22);
-    }
-    let ends = [opening(CLIENT_V4, "tcp/22", 600_000), opening(CLIENT_V6, "tcp/22", 600_000)];
-    firewall.open(&ends, now()).expect("open");
-    assert_open(&world, CLIENT, SERVER_V4, 22);
-    assert_open(&world, CLIENT, SERVER_V6, 22);
-    assert_shut(&world, STRANGER, "10.77.2.1", 22);
-    assert_shut(&world, STRANGER, "fd77:2::1", 22);
-    firewall.close(&[element(CLIENT_V4, "tcp/22")], now()).expect("close");
-    assert_shut(&world, CLIENT, SERVER_V4, 22);
-    assert_open(&world, CLIENT, SERVER_V6, 22);
-    assert_eq!(elements(&world, "lease6").len(), 1);
-    firewall.close(&[element(CLIENT_V4, "tcp/22")], now()).expect("close again");
-    firewall.uninstall().expect("uninstall");
-    assert_open(&world, STRANGER, "10.77.2.1", 22);
-    assert_open(&world, STRANGER, "fd77:2::1", 22);
-    assert_eq!(world.run(SERVER, &["nft", "-s", "list", "ruleset"]), before);
-    firewall.uninstall().expect("uninstall of nothing");
-    assert!(matches!(firewall.open(&ends, now()), Err(Error::Refused(_))));
-    assert!(matches!(firewall.close(&[ends[0].element], now()), Err(Error::Refused(_))));
-    assert!(firewall.describe().starts_with("nftables over netlink, kernel "));
-}
-
-#[test]
-fn the_kernel_ends_a_lease_by_itself() {
-    let Some(world) = world(&[]) else { return };
-    let _listener = world.listen(22);
-    let mut firewall = installed(&world, &shield(&["tcp/22"]), &[]);
-    let over = Opening { until: now().mono, ..opening(STRANGER_V4, "tcp/22", 0) };
-    firewall.open(&[opening(CLIENT_V4, "tcp/22", 6_000), over], now()).expect("open");
-    assert_eq!(elements(&world, "lease4").len(), 1);
-    drop(firewall);
-    assert_eq!(world.connect(CLIENT, SERVER_V4, 22), Tried::Open);
-    eventually("the lease ends", || world.connect(CLIENT, SERVER_V4, 22) == Tried::Silence);
-}
-
-#[test]
-fn an_extension_leaves_one_element_with_the_new_end() {
-    let Some(world) = world(&[]) else { return };
-    let mut firewall = installed(&world, &shield(&["tcp/22"]), &[]);
-    for seconds in [30, 3000, 300] {
-        firewall.open(&[opening(CLIENT_V4, "tcp/22", seconds * 1000)], now()).expect("open");
-        let all = elements(&world, "lease4");
-        let [(value, Some(left))] = &all[..] else { panic!("{all:?}") };
-        assert!(value.contains(CLIENT_V4), "{value}");
-        assert!((seconds - 20..=seconds).contains(left), "{left} of {seconds}");
-    }
-}
-
-#[test]
-fn loopback_stays_open() {
-    let Some(world) = world(&[]) else { return };
-    let _listener = world.listen(22);
-    let _firewall = installed(&world, &shield(&["tcp/22"]), &[]);
-    for address in ["127.0.0.1", "::1", SERVER_V4, SERVER_V6] {
-        assert_eq!(world.connect(SERVER, address, 22), Tried::Open, "{address}");
-    }
-    assert_shut(&world, CLIENT, SERVER_V4, 22);
-}
-
-#[test]
-fn a_host_that_tracks_nothing_stays_shut() {
-    let Some(world) = world(&[]) else { return };
-    nft(
-        &world,
-        "table inet raw { chain in { type filter hook prerouting priority -300; notrack; }; \
-         chain out { type filter hook output priority -300; notrack; }; }",
-    );
-    let _listener = world.listen(22);
-    let leases = [opening(CLIENT_V4, "tcp/22", 600_000)];
-    let _firewall = installed(&world, &shield(&["tcp/22"]), &leases);
-    assert_open(&world, CLIENT, SERVER_V4, 22);
-    // Not the SYN alone: the server greets when the third segment has come.
-    let mut stream = world.enter(CLIENT, || TcpStream::connect((SERVER_V4, 22))).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
-    stream.read_exact(&mut [0; 6]).expect("the greeting");
-    assert_shut(&world, CLIENT, SERVER_V6, 22);
-    assert_shut(&world, STRANGER, "10.77.2.1", 22);
-}
 
 /// A bound socket on the server.
 fn socket(world: &World, host: &str, at: &str) -> UdpSocket {

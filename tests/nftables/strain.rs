@@ -20,23 +20,65 @@ fn count(world: &World) -> usize {
 }
 
 #[test]
-fn twenty_thousand_openings_in_one_sync() {
+fn fifty_thousand_openings_in_one_sync_and_one_more() {
     let Some(world) = world(&[]) else { return };
+    let _listener = world.listen(22);
     let shield = shield(&["tcp/22", "udp/53"]);
-    let mut firewall = installed(&world, &shield, &many(0, 20_000, 900_000));
-    assert_eq!(count(&world), 20_000);
+    let mut firewall = installed(&world, &shield, &many(0, 50_000, 900_000));
+    assert_eq!(count(&world), 50_000);
+    assert_shut(&world, CLIENT, SERVER_V4, 22);
+    firewall.open(&[opening(CLIENT_V4, "tcp/22", 900_000)], now()).expect("open");
+    assert_eq!(count(&world), 50_001);
+    assert_open(&world, CLIENT, SERVER_V4, 22);
     // Half of them go, as many come, and a restarted daemon finds the rest.
     drop(firewall);
-    firewall = installed(&world, &shield, &many(10_000, 30_000, 900_000));
-    assert_eq!(count(&world), 20_000);
+    firewall = installed(&world, &shield, &many(25_000, 75_000, 900_000));
+    assert_eq!(count(&world), 50_000);
     assert!(elements(&world, "lease4").iter().all(|(_, left)| left.is_some_and(|s| s > 600)));
+    assert_shut(&world, CLIENT, SERVER_V4, 22);
     // All ends moved at once, then all closed at once.
-    firewall.open(&many(10_000, 30_000, 90_000_000), now()).expect("open");
-    assert_eq!(count(&world), 20_000);
+    firewall.open(&many(25_000, 75_000, 90_000_000), now()).expect("open");
+    assert_eq!(count(&world), 50_000);
     assert!(elements(&world, "lease6").iter().all(|(_, left)| left.is_some_and(|s| s > 80_000)));
-    let all: Vec<Element> = many(10_000, 29_999, 1).iter().map(|o| o.element).collect();
+    let all: Vec<Element> = many(25_000, 74_999, 1).iter().map(|o| o.element).collect();
     firewall.close(&all, now()).expect("close");
     assert_eq!(count(&world), 1);
+}
+
+#[test]
+fn a_set_that_is_full_says_so_and_the_next_sync_makes_room() {
+    let Some(world) = world(&[]) else { return };
+    let lease = [opening(CLIENT_V4, "tcp/22", 600_000)];
+    let mut firewall = installed(&world, &shield(&["tcp/22"]), &lease);
+    let scripts = [
+        "flush chain inet opensesame judge; delete set inet opensesame lease4",
+        "add set inet opensesame lease4 { type ipv4_addr . inet_proto . inet_service; \
+         flags timeout; size 2; }",
+    ];
+    nft(&world, &scripts.join("; "));
+    let more = [1, 2, 3].map(|n| opening(&format!("192.0.2.{n}"), "tcp/22", 600_000));
+    let said = firewall.open(&more, now()).unwrap_err().to_string();
+    assert!(said.contains("the set is full; the next sync makes it anew"), "{said}");
+    firewall.sync(&[&lease[..], &more].concat(), now()).expect("sync");
+    assert_eq!(elements(&world, "lease4").len(), 4);
+}
+
+#[test]
+fn it_works_where_no_nft_is_installed() {
+    let Some(world) = world(&["mount"]) else { return };
+    let program = env!("CARGO_BIN_EXE_opensesame-spa");
+    let dir = tempfile::tempdir().expect("directory");
+    let s = dir.path().join("s").display().to_string();
+    world.run(SERVER, &[program, "init", "--dir", &s, "--backend", "nftables"]);
+    let _listener = world.listen(22);
+    assert_open(&world, STRANGER, "10.77.2.1", 22);
+    // `ip netns exec` has a mount namespace of its own: nobody else misses nft.
+    let script = format!(
+        "nft=$(command -v nft); mount --bind /dev/null $nft; ! $nft --version 2>/dev/null; \
+         PATH=/nowhere exec {program} serve --shield-only --config {s}/server.toml"
+    );
+    world.run(SERVER, &["sh", "-ec", &script]);
+    assert_shut(&world, STRANGER, "10.77.2.1", 22);
 }
 
 #[test]

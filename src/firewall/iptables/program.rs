@@ -48,7 +48,13 @@ fn refusal(name: &str, code: Option<i32>, said: &str) -> Error {
             "{name}: {short}; rules of nft are in that table: choose the nftables backend"
         ));
     }
-    Error::Refused(format!("{name} ended with {code}: {short}"))
+    let advice = match code.as_str() {
+        "2" => "; it may be older than 1.6.2, which is needed",
+        "3" => "; the kernel and the tool are of different times: install what fits this kernel",
+        "4" => "; the kernel lacks memory or a module, or a rule is there that it cannot take",
+        _ => "",
+    };
+    Error::Refused(format!("{name} ended with {code}: {short}{advice}"))
 }
 
 #[cfg(test)]
@@ -58,7 +64,9 @@ mod tests {
     #[test]
     fn failures_say_what_to_do() {
         let broken = refusal("tool", Some(2), "it is   broken\n").to_string();
-        assert!(broken.ends_with("tool ended with 2: it is broken"), "{broken}");
+        assert!(broken.contains("tool ended with 2: it is broken; it may be older"), "{broken}");
+        let killed = refusal("tool", None, "").to_string();
+        assert!(killed.ends_with("tool ended with a signal: "), "{killed}");
         let lock = "Another app is currently holding the xtables lock; still 0s 0us";
         assert!(matches!(refusal("t", Some(4), lock), Error::Busy(_)));
         assert_eq!(refusal("t", Some(4), "Permission denied (you must be root)"), Error::Rights);

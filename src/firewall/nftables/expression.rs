@@ -1,5 +1,7 @@
 //! One rule, put together clause by clause in the order in which the kernel runs them.
 
+mod ranges;
+
 use crate::access::Protocol;
 use netlink_bindings::nftables::{
     CmpOps, CtKeys, FibFlags, MetaKeys, PayloadBase, PushExprListAttrs, RejectInetCode,

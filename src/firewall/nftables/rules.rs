@@ -1,5 +1,6 @@
 //! The rule set: which chains there are, and what each asks in which order.
 
+use super::super::Routed;
 use super::expression::{ESTABLISHED, Rule, UNTRACKED};
 use super::home::{GUEST, Home};
 use super::message::Hook;
@@ -7,7 +8,7 @@ use super::sets::{
     BAN4, BAN6, CUT4, CUT6, LEASE4, LEASE6, OLDER4, OLDER6, PORTS, RESETS, ROUTED4, ROUTED6, SEEN4,
     SEEN6, Set, WIDE4, WIDE6,
 };
-use super::{Field, Form, Shield};
+use super::{Field, Form, Shield, statics};
 use crate::access::Protocol;
 use std::ffi::CStr;
 
@@ -85,9 +86,17 @@ pub(super) fn rules(shield: &Shield, home: &Home) -> Vec<(&'static CStr, Rule)> 
         all.push((entrance, among(rule(), &ROUTED4).goto(c"judge")));
         all.push((entrance, among(rule(), &ROUTED6).goto(c"judge")));
     }
+    // A new set of ranges is empty until a moment after the rules that ask it are in force
+    // (`nft_set_pipapo.c`, its commit): the ports would be open for that long.
+    for Routed { at, ports, .. } in statics::ranges(shield) {
+        all.push((entrance, rule().at(at).ports(ports).goto(c"judge")));
+    }
     // All else of a router's forwarding is not ours. Broadcast, multicast and anycast reach our
     // sockets too, so it is not enough that the address is not our own.
     all.push((entrance, among(rule(), &PORTS).here().goto(c"judge")));
+    for (range, _) in shield.protected.iter().filter(|(ports, _)| !ports.is_single()) {
+        all.push((entrance, rule().ports(range).here().goto(c"judge")));
+    }
     match &shield.form {
         // The machine's own rules have to let everybody ask, and may look at the state.
         Form::Mark(bits) => {
@@ -177,4 +186,43 @@ fn guests<'a>(shield: &'a Shield, home: &'a Home) -> impl Iterator<Item = Rule> 
     let sets = [LEASE4, WIDE4, LEASE6, WIDE6];
     let leases = sets.map(|set| rule().among(set.fields, &home.named(set.name)).here());
     asking(shield).chain(leases).map(Rule::accept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::new_rule;
+    use super::super::{Error, Failure};
+    use super::*;
+    use crate::access::Refuse;
+    use nix::errno::Errno;
+
+    #[test]
+    fn what_a_kernel_lacks_is_named_by_the_expression() {
+        let protected = vec![("tcp/80-90".parse().unwrap(), Refuse::Drop)];
+        let shield = Shield { protected, listening: vec![1], ..Default::default() };
+        let named = [
+            ("fib daddr type", 2),
+            ("ct state", 2),
+            ("tcp dport 80-90", 1),
+            ("notrack", 2),
+            ("@lease4", 1),
+            ("reject with tcp reset", 1),
+            ("counter", 1),
+        ];
+        let all: Vec<String> = rules(&shield, &Home::own())
+            .iter()
+            .map(|(chain, rule)| new_rule(chain, rule).what)
+            .map(|what| Error::from(Failure::Refused(Errno::ENOENT, what)).to_string())
+            .collect();
+        assert!(all.iter().all(|t| t.starts_with("missing: in this kernel, to add the rule")));
+        for (text, least) in named {
+            assert!(all.iter().filter(|t| t.contains(text)).count() >= least, "{text}: {all:?}");
+        }
+        let set = Failure::Refused(Errno::EOPNOTSUPP, "add set wide4".into());
+        assert_eq!(Error::from(set), Error::Missing("in this kernel, to add set wide4".into()));
+        for errno in [Errno::ENOBUFS, Errno::ENOSPC, Errno::ENOMEM, Errno::EBUSY] {
+            let said = Error::from(Failure::Batch(errno));
+            assert!(matches!(&said, Error::Busy(t) if t.ends_with("tries again")), "{said}");
+        }
+    }
 }

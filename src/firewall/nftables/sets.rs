@@ -42,14 +42,15 @@ const fn wide(name: &'static CStr, fields: &'static [Field]) -> Set {
     Set { name, fields, timeout: true, interval: true, most: None }
 }
 
-/// The protected ports; with ranges where a service has one.
+/// The protected ports that are no range.
 pub(super) const PORTS: Set = set(c"ports", &[Protocol, To], false);
-/// Those that answer like ports where nobody listens; `reset` is a word of nft's grammar.
+/// Those that answer like ports where nobody listens, with ranges where a service has one; `reset`
+/// is a word of nft's grammar.
 pub(super) const RESETS: Set = set(c"resets", &[Protocol, To], false);
-/// Protected ports of other hosts, disjoint.
-pub(super) const ROUTED4: Set = Set { timeout: false, ..wide(c"routed4", &[At4, Protocol, To]) };
+/// Protected ports of other hosts, one address and one port each.
+pub(super) const ROUTED4: Set = set(c"routed4", &[At4, Protocol, To], false);
 /// As [`ROUTED4`].
-pub(super) const ROUTED6: Set = Set { timeout: false, ..wide(c"routed6", &[At6, Protocol, To]) };
+pub(super) const ROUTED6: Set = set(c"routed6", &[At6, Protocol, To], false);
 /// Openings of one address and one port.
 pub(super) const LEASE4: Set = set(c"lease4", &[V4, Protocol, To], true);
 /// As [`LEASE4`].

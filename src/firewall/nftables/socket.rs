@@ -118,12 +118,14 @@ impl Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
-        use Errno::{EAGAIN, EBUSY, EINTR, ENOENT, ENOMEM, EOPNOTSUPP, EPERM};
+        use Errno::{
+            EAGAIN, EBUSY, EINTR, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM,
+        };
         match failure {
             Failure::Batch(EPERM) => Error::Rights,
             Failure::Batch(EOPNOTSUPP) => Error::Missing("nf_tables in this kernel".into()),
-            Failure::Batch(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM)) => {
-                Error::Busy(format!("nftables: {}", errno.desc()))
+            Failure::Batch(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM | ENOBUFS | ENOSPC)) => {
+                Error::Busy(format!("nftables: {}; the next sync tries again", errno.desc()))
             }
             Failure::Batch(errno) => Error::Refused(format!("nftables: {}", errno.desc())),
             Failure::Refused(EPERM, what) => {
@@ -132,8 +134,15 @@ impl From<Failure> for Error {
             Failure::Refused(errno @ (EBUSY | EAGAIN | EINTR | ENOMEM), what) => {
                 Error::Busy(format!("{what}: {}", errno.desc()))
             }
-            Failure::Refused(ENOENT | EOPNOTSUPP, what) if what.starts_with(RULE) => {
+            Failure::Refused(ENOENT, what) if what.starts_with(RULE) => {
                 Error::Missing(format!("in this kernel, to {what}"))
+            }
+            Failure::Refused(EOPNOTSUPP, what) => {
+                Error::Missing(format!("in this kernel, to {what}"))
+            }
+            // Sets of ours have no limit: somebody has put another in the place.
+            Failure::Refused(ENFILE | ENOSPC, what) => {
+                Error::Refused(format!("{what}: the set is full; the next sync makes it anew"))
             }
             Failure::Refused(errno, what) => Error::Refused(format!("{what}: {}", errno.desc())),
             Failure::Absent(what) => Error::Missing(what),

@@ -1,13 +1,15 @@
 //! The sets that are the same for as long as the shield is.
 
-use super::sets::{Contents, PORTS, RESETS, ROUTED4, ROUTED6, Set, pair, ports, rectangle};
-use super::{Element, Form, Mono, Opening, Shield, disjoint};
+use super::super::Routed;
+use super::sets::{Contents, PORTS, RESETS, ROUTED4, ROUTED6, Set, host, pair, ports};
+use super::{Element, Form, Shield};
 use crate::access::{Ports, Refuse};
 use std::collections::BTreeSet;
 
 /// Each with what shall be in it.
 pub(super) fn statics(shield: &Shield) -> Vec<(Set, Contents)> {
-    let all: Vec<Ports> = shield.protected.iter().map(|(ports, _)| *ports).collect();
+    let all = shield.protected.iter().map(|(ports, _)| *ports).filter(Ports::is_single);
+    let all: Vec<Ports> = all.collect();
     match shield.form {
         Form::Shield => {
             [vec![of(PORTS, &all), of(RESETS, &resets(shield))], routed(shield)].concat()
@@ -30,14 +32,18 @@ fn resets(shield: &Shield) -> Vec<Ports> {
     these.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What is protected at other hosts, disjoint; nothing where there is none.
+/// What is protected at other hosts: one address and one port each; nothing where there is nothing
+/// elsewhere.
 fn routed(shield: &Shield) -> Vec<(Set, Contents)> {
-    let openings = shield
-        .routed
-        .iter()
-        .map(|r| Opening { element: Element { from: r.at, to: r.ports }, until: Mono(0) });
-    let sets = [ROUTED4, ROUTED6];
-    let parts = disjoint(&openings.collect::<Vec<_>>());
-    let parts = parts.iter().map(|(r, _)| (rectangle(sets, r), None));
-    pair(sets, parts).into_iter().filter(|_| !shield.routed.is_empty()).collect()
+    let key = |r: &Routed| {
+        let set = if r.at.address().is_ipv4() { ROUTED4 } else { ROUTED6 };
+        Some(((set, host(&Element { from: r.at, to: r.ports })?.1), None))
+    };
+    let keys = shield.routed.iter().filter_map(key);
+    pair([ROUTED4, ROUTED6], keys).into_iter().filter(|_| !shield.routed.is_empty()).collect()
+}
+
+/// The other ones.
+pub(super) fn ranges(shield: &Shield) -> impl Iterator<Item = &Routed> {
+    shield.routed.iter().filter(|r| !(r.at.is_host() && r.ports.is_single()))
 }

@@ -4,7 +4,7 @@
 //! is protected and nothing else: nobody is let in by it.
 
 use super::config::{Backend, Config, SecretFile, write_new};
-use super::system::{ServeError, backend};
+use super::system::{ServeError, backend, outlives};
 use crate::access::{Ports, Refuse};
 use crate::firewall::{Form, Forward, Routed, Shield};
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ pub(super) fn restore(config: &Config) -> Result<&'static str, ServeError> {
         return Ok("our rules are gone, and the ports are as the machine has them");
     };
     backend(kind, &shield)?.sync(&[], super::clock::now())?;
-    if kind != config.backend {
+    if outlives((config.backend, &config.form), (kind, &shield.form)) {
         present.uninstall()?;
     }
     Ok("the shield is the one that was good before")

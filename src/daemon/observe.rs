@@ -28,8 +28,8 @@ impl Observer {
             return;
         }
         self.due = now.mono.plus(LOOK);
-        let seen = match firewall.observed() {
-            Ok(seen) => seen,
+        let seen: BTreeSet<Element> = match firewall.observed() {
+            Ok(seen) => seen.into_iter().collect(),
             Err(why) => {
                 log::warn!("what would be dropped is not known: {why}");
                 return;

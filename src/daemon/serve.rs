@@ -2,7 +2,7 @@
 
 use super::config::{Backend, Block, Config, Place};
 use super::priv_process::Priv;
-use super::system::{ServeError, backend, load, system};
+use super::system::{ServeError, backend, load, outlives, system};
 use super::{clock, control, last_good};
 use crate::access::{Ports, Protocol, Service};
 use crate::firewall::{Error, Form, Shield};
@@ -197,7 +197,7 @@ pub fn uninstall(path: &Path) -> Result<(), ServeError> {
     }
     backend(config.backend, &config.shield())?.uninstall()?;
     last_good::forget(&config);
-    if matches!(config.form, Form::Chain { .. }) {
+    if outlives((config.backend, &config.form), (config.backend, &Form::Shield)) {
         // A table of our own, from before the pinhole.
         backend(config.backend, &Shield::default())?.uninstall()?;
     }

@@ -4,7 +4,7 @@ use super::capture;
 use super::channel::Channel;
 use super::clients::Clients;
 use super::config::{Backend, Config, ConfigError, ServerKey};
-use crate::firewall::{self, DryRun, Firewall, Shield};
+use crate::firewall::{self, DryRun, Firewall, Form, Shield};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -60,6 +60,13 @@ impl From<firewall::Error> for ServeError {
 
 pub(super) fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> ServeError {
     move |e| ServeError::System(format!("{what}: {e}"))
+}
+
+/// Whether what the first has put up stays when the second is in force, and has to be taken away: a
+/// table of our own is replaced, a foreign one keeps its guests.
+pub(super) fn outlives(first: (Backend, &Form), second: (Backend, &Form)) -> bool {
+    let guest = first.0 == Backend::Nftables && matches!(first.1, Form::Chain { .. });
+    first.0 != second.0 || guest && first.1 != second.1
 }
 
 /// The backend that the configuration names.

@@ -129,6 +129,21 @@ fn a_server_is_a_guest_in_a_foreign_chain() {
     server.says("in step again");
     server.becomes_open(CLIENT);
     assert_eq!(server.tries(STRANGER), Tried::Silence);
+    // What is not confirmed leaves no guest behind, whatever comes back in its place.
+    server.stop();
+    server.order(&["uninstall"]);
+    assert_eq!(server.world.run(SERVER, &list), before);
+    server.edit("s/server.toml", |text| text.replace(chain, "\"shield\""));
+    server.order(&["serve", "--shield-only"]);
+    let shield = server.world.run(SERVER, &list);
+    server.edit("s/server.toml", |text| text.replace("\"shield\"", chain));
+    let out = server.run(SERVER, &["serve", "--confirm", "1s", "--config", "s/server.toml"]);
+    let why = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(why.contains("the shield is the one that was good before"), "{why}");
+    assert_eq!(server.world.run(SERVER, &list), shield);
+    server.start();
+    server.open("alice", &["--for", "10m"]);
+    server.becomes_open(CLIENT);
     // A reload takes it elsewhere and leaves nothing.
     server.edit("s/server.toml", |text| text.replace(chain, "\"shield\""));
     server.order(&["reload"]);

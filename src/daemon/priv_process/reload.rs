@@ -2,10 +2,9 @@
 
 use super::Priv;
 use crate::daemon::clients::Clients;
-use crate::daemon::config::{Backend, Config, ServerKey};
+use crate::daemon::config::{Config, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
 use crate::daemon::{last_good, system};
-use crate::firewall::Form;
 use crate::time::Now;
 
 impl Priv {
@@ -36,11 +35,8 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {why}");
             return Err(why);
         }
-        // What was in a foreign table stays nowhere; a table of our own is replaced as it is.
-        let moved = matches!(self.config.form, Form::Chain { .. })
-            && self.config.backend == Backend::Nftables
-            && config.form != self.config.form;
-        let other = moved || config.backend != self.config.backend;
+        let before = (self.config.backend, &self.config.form);
+        let other = system::outlives(before, (config.backend, &config.form));
         if other || config.shield() != self.config.shield() {
             self.enforcer.replace(&config, other, now).map_err(|e| {
                 log::error!("not reloaded: {e}");

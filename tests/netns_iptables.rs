@@ -37,8 +37,9 @@ each! {
     turns turn: nft_sets nft_times legacy_sets legacy_times;
     turns codes: legacy_times;
     bans bans: nft_sets nft_times legacy_sets;
+    leases remembered: nft_sets legacy_times;
     gateway routed: nft_sets legacy_times;
-    gateway forward: nft_sets nft_times legacy_sets legacy_times;
+    gateway forward: nft_times legacy_sets;
     pinhole chain: nft_sets legacy_times;
     pinhole mark: nft_times legacy_sets;
     observe observed: nft_sets legacy_sets nft_times;

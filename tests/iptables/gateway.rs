@@ -8,6 +8,7 @@ const INNER: &str = "inner";
 const LINK: [[&str; 2]; 2] = [["10.77.3.1/24", "fd77:3::1/64"], ["10.77.3.2/24", "fd77:3::2/64"]];
 const INNER_V4: &str = "10.77.3.2";
 const INNER_V6: &str = "fd77:3::2";
+const INNERS: [&str; 2] = [INNER_V4, INNER_V6];
 
 /// A host behind the server, which routes to it; gone with this value.
 struct Behind {
@@ -59,7 +60,7 @@ pub(crate) fn routed(kind: Kind) {
     let inside = [7500, 7501].map(|port| listen(&world, INNER, port));
     let _here = listen(&world, SERVER, 7500);
     let servers = [(SERVER_V4, INNER_V4), (SERVER_V6, INNER_V6)];
-    for (_, inner) in servers {
+    for inner in INNERS {
         open(&world, STRANGER, inner, 7500);
     }
 
@@ -69,26 +70,23 @@ pub(crate) fn routed(kind: Kind) {
     let strict = Shield { routed: routed.to_vec(), ..shield() };
     let mut wall = Wall::of(&world, &strict, kind.options());
     wall.sync(&[]).unwrap();
+    all_shut(&world, &[CLIENT, STRANGER], INNERS, 7500);
     for (server, inner) in servers {
-        shut(&world, CLIENT, inner, 7500);
-        shut(&world, STRANGER, inner, 7500);
         open(&world, STRANGER, inner, 7501);
         open(&world, STRANGER, server, 7500);
     }
     let leases = |seconds| [CLIENT_V4, CLIENT_V6].map(|from| opening(from, "tcp/7500", seconds));
     wall.open(&leases(60)).unwrap();
-    for (_, inner) in servers {
+    for inner in INNERS {
         open(&world, CLIENT, inner, 7500);
-        shut(&world, STRANGER, inner, 7500);
     }
+    all_shut(&world, &[STRANGER], INNERS, 7500);
     wall.with(|b, now| b.close(&[leases(0)[0].element], now)).unwrap();
     shut(&world, CLIENT, INNER_V4, 7500);
     open(&world, CLIENT, INNER_V6, 7500);
     wall.open(&leases(3)).unwrap();
     open(&world, CLIENT, INNER_V4, 7500);
-    for (_, inner) in servers {
-        ends(&world, CLIENT, inner, 7500);
-    }
+    ends(&world, CLIENT, INNERS, 7500);
 
     // Who comes by an interface that is trusted is not judged.
     let trusting = Shield { trusted: vec!["to-stranger".to_string()], ..strict };
@@ -98,25 +96,31 @@ pub(crate) fn routed(kind: Kind) {
         open(&world, STRANGER, inner, 7500);
         // Nothing listens there, so a packet that is let in is answered.
         assert_eq!(world.connect(STRANGER, server, PORT), Tried::Refused);
-        shut(&world, CLIENT, inner, 7500);
-        shut(&world, CLIENT, server, PORT);
     }
+    all_shut(&world, &[CLIENT], INNERS, 7500);
+    all_shut(&world, &[CLIENT], SERVERS, PORT);
     wall.with(|b, _| b.uninstall()).unwrap();
     assert_eq!((saved(&world, kind), sets(&world)), before);
     drop(inside);
 }
 
+/// The other end of a connection, which that listener has got; those before it are forgotten.
+fn accepted(listener: &TcpListener, near: &TcpStream) -> TcpStream {
+    let (end, port) = (now().mono.plus(10_000), near.local_addr().unwrap().port());
+    loop {
+        match listener.accept() {
+            Ok((far, peer)) if peer.port() == port => break far,
+            Ok(_) => continue,
+            Err(e) => assert!(now().mono < end, "somebody else has got it: {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A connection to the server's port, taken by the host behind it; it can be talked through.
 fn led(world: &World, server: &str, inside: &TcpListener) -> [TcpStream; 2] {
     let mut near = reach(world, CLIENT, server, PORT).expect("led on");
-    let end = now().mono.plus(10_000);
-    let mut far = loop {
-        match inside.accept() {
-            Ok((far, _)) => break far,
-            Err(e) => assert!(now().mono < end, "{server}: the server itself answers: {e}"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let mut far = accepted(inside, &near);
     far.set_nonblocking(false).unwrap();
     talk(&mut near, &mut far);
     [near, far]
@@ -151,16 +155,13 @@ pub(crate) fn forward(kind: Kind) {
     let leading = Shield { forwards, ..shield() };
     let mut wall = Wall::of(&world, &leading, kind.options());
     wall.sync(&[]).unwrap();
-    for (server, ..) in BOTH {
-        shut(&world, CLIENT, server, PORT);
-        shut(&world, STRANGER, server, PORT);
-    }
+    all_shut(&world, &[CLIENT, STRANGER], SERVERS, PORT);
     let [v4, v6] = both(60);
     wall.open(&[v4, opening("fd77:1::/64", "tcp/7000", 60)]).unwrap();
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         led(&world, server, &inside);
-        shut(&world, STRANGER, server, PORT);
     }
+    all_shut(&world, &[STRANGER], SERVERS, PORT);
     assert_eq!(here.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 
     // A lease that fits into no set, and what a sync puts back.
@@ -179,10 +180,8 @@ pub(crate) fn forward(kind: Kind) {
     wall.with(|b, now| b.close(&[v4.element, v6.element], now)).unwrap();
     shut(&world, CLIENT, SERVER_V4, PORT);
     wall.open(&both(3)).unwrap();
-    let mut pairs = BOTH.map(|(server, ..)| led(&world, server, &inside));
-    for (server, ..) in BOTH {
-        ends(&world, CLIENT, server, PORT);
-    }
+    let mut pairs = SERVERS.map(|server| led(&world, server, &inside));
+    ends(&world, CLIENT, SERVERS, PORT);
     for [near, far] in &mut pairs {
         talk(near, far);
     }
@@ -191,10 +190,10 @@ pub(crate) fn forward(kind: Kind) {
     let mut pinhole =
         Wall::of(&world, &Shield { form: Form::Mark(1 << 30), ..leading }, kind.options());
     pinhole.sync(&both(60)).unwrap();
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         led(&world, server, &inside);
-        open(&world, STRANGER, server, PORT);
-        here.accept().unwrap();
+        let near = reach(&world, STRANGER, server, PORT).expect("nothing drops");
+        accepted(&here, &near);
     }
     assert!(inside.accept().is_err());
 

@@ -1,6 +1,7 @@
 //! Datagrams and scans; what else may pass, and for how long, is in the conformance suite.
 
 use super::*;
+use socket2::{Domain, Socket, Type};
 
 /// A protected UDP port, and the server's own, which conntrack does not see.
 pub(crate) fn datagrams(kind: Kind) {
@@ -60,4 +61,35 @@ pub(crate) fn scan(kind: Kind) {
             }
         });
     }
+}
+
+/// What conntrack remembers of a session that was reset opens nothing.
+pub(crate) fn remembered(kind: Kind) {
+    let Some(world) = World::new(&TOOLS) else { return };
+    let listener = world.enter(SERVER, || TcpListener::bind(("::", PORT))).unwrap();
+    let mut wall = Wall::new(&world, kind.options());
+    wall.sync(&both(300)).unwrap();
+    let connect = || {
+        let to: SocketAddr = format!("{SERVER_V4}:{PORT}").parse().unwrap();
+        let from: SocketAddr = format!("{CLIENT_V4}:40001").parse().unwrap();
+        world.enter(CLIENT, || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket.bind(&from.into()).unwrap();
+            socket.connect_timeout(&to.into(), Duration::from_millis(900)).map(|()| socket)
+        })
+    };
+    let mut theirs = connect().expect("with a lease");
+    let ours = Socket::from(listener.accept().unwrap().0);
+    ours.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(ours);
+    theirs.set_read_timeout(Some(LONG)).unwrap();
+    let reset = theirs.read(&mut [0]).unwrap_err();
+    assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
+    drop(theirs);
+    let [v4, _] = both(0);
+    wall.with(|b, now| b.close(&[v4.element], now)).unwrap();
+    let entries = world.run(SERVER, &["conntrack", "-L", "-p", "tcp"]);
+    assert!(entries.contains("CLOSE") && entries.contains("sport=40001"), "{entries}");
+    assert_eq!(connect().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }

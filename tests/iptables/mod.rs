@@ -30,6 +30,8 @@ pub(crate) const PORT: u16 = 7000;
 pub(crate) const BOTH: [(&str, &str, &str); 2] =
     [(SERVER_V4, CLIENT_V4, STRANGER_V4), (SERVER_V6, CLIENT_V6, STRANGER_V6)];
 
+pub(crate) const SERVERS: [&str; 2] = [SERVER_V4, SERVER_V6];
+
 /// Variant and way of keeping leases.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
@@ -120,6 +122,17 @@ pub(crate) fn shut(world: &World, host: &str, address: &str, port: u16) {
     assert_eq!(world.connect(host, address, port), Tried::Silence, "{host} {address} {port}");
 }
 
+/// All at once: the silence of each takes its time.
+pub(crate) fn all_shut(world: &World, hosts: &[&str], addresses: [&str; 2], port: u16) {
+    std::thread::scope(|scope| {
+        for host in hosts {
+            for address in addresses {
+                scope.spawn(move || shut(world, host, address, port));
+            }
+        }
+    });
+}
+
 /// What a system tool saves, without comments and counters, and without times.
 pub(crate) fn saved(world: &World, kind: Kind) -> String {
     let mut out = String::new();
@@ -157,11 +170,13 @@ pub(crate) fn sets(world: &World) -> Vec<String> {
 }
 
 /// The kernel closes the port by itself, soon.
-pub(crate) fn ends(world: &World, host: &str, address: &str, port: u16) {
+pub(crate) fn ends(world: &World, host: &str, addresses: [&str; 2], port: u16) {
     let end = now().mono.plus(15_000);
-    while world.connect(host, address, port) != Tried::Silence {
-        assert!(now().mono < end, "{host} to {address} {port} is still open");
-        std::thread::sleep(Duration::from_millis(50));
+    for address in addresses {
+        while world.connect(host, address, port) != Tried::Silence {
+            assert!(now().mono < end, "{host} to {address} {port} is still open");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

@@ -16,9 +16,7 @@ pub(crate) fn observed(kind: Kind) {
     let _up = [PORT, 7001].map(|port| world.listen(port));
     let mut strict = Wall::new(&world, kind.options());
     strict.sync(&[]).unwrap();
-    for (server, ..) in BOTH {
-        shut(&world, STRANGER, server, PORT);
-    }
+    all_shut(&world, &[STRANGER], SERVERS, PORT);
     assert_eq!(strict.with(|b, _| b.observed()), Ok(Vec::new()));
 
     let mut wall = Wall::of(&world, &watching, kind.options());
@@ -28,7 +26,7 @@ pub(crate) fn observed(kind: Kind) {
     assert!(is_up(&mut wall));
     assert!(!is_up(&mut strict), "who looks on is no shield");
     assert_eq!(wall.with(|b, _| b.observed()), Ok(Vec::new()));
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         open(&world, STRANGER, server, PORT);
         open(&world, STRANGER, server, PORT);
         open(&world, STRANGER, server, 7001);

@@ -19,26 +19,22 @@ fn walled(world: &World, kind: Kind, more: &str) {
 
 /// Shut, open for one, closed, and over by itself.
 fn admits(world: &World, wall: &mut Wall<'_>) {
-    for (server, ..) in BOTH {
-        shut(world, CLIENT, server, PORT);
-    }
+    all_shut(world, &[CLIENT, STRANGER], SERVERS, PORT);
     wall.open(&both(60)).unwrap();
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         open(world, CLIENT, server, PORT);
-        shut(world, STRANGER, server, PORT);
-        // A lease is on one port, and this one is nobody's business.
-        shut(world, CLIENT, server, 7001);
     }
+    all_shut(world, &[STRANGER], SERVERS, PORT);
+    // A lease is on one port, and this one is nobody's business.
+    all_shut(world, &[CLIENT], SERVERS, 7001);
     let [v4, _] = both(0);
     wall.with(|b, now| b.close(&[v4.element], now)).unwrap();
     shut(world, CLIENT, SERVER_V4, PORT);
     wall.open(&both(3)).unwrap();
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         open(world, CLIENT, server, PORT);
     }
-    for (server, ..) in BOTH {
-        ends(world, CLIENT, server, PORT);
-    }
+    ends(world, CLIENT, SERVERS, PORT);
     let why = wall.backend.can_bar().unwrap_err().to_string();
     assert!(why.contains("pinhole"), "{why}");
 }
@@ -109,17 +105,16 @@ pub(crate) fn mark(kind: Kind) {
     let _up = [PORT, 7001].map(|port| world.listen(port));
     let before = (saved(&world, kind), sets(&world));
     // The mark is enough, where it is left as it is.
-    for (server, ..) in BOTH {
+    for server in SERVERS {
         open(&world, STRANGER, server, PORT);
-        shut(&world, CLIENT, server, PORT);
     }
+    all_shut(&world, &[CLIENT], SERVERS, PORT);
     let shield = Shield { form: Form::Mark(0x4000_0000), ..shield() };
     let mut wall = Wall::of(&world, &shield, kind.options());
     wall.sync(&[]).unwrap();
     assert!(is_up(&mut wall));
     assert!(!is_up(&mut Wall::new(&world, kind.options())), "a pinhole is no shield");
-    for (server, ..) in BOTH {
-        shut(&world, STRANGER, server, PORT);
+    for server in SERVERS {
         open(&world, STRANGER, server, 7001);
     }
     admits(&world, &mut wall);

@@ -241,8 +241,9 @@ impl Rules<'_> {
             if self.mode == Mode::Sets && !shield.observe {
                 rule(JUDGE, &format!("-m set --match-set {} src,dst -j DROP", family.cuts()));
             }
-            rule(JUDGE, "-m conntrack --ctstate ESTABLISHED -j RETURN");
-            rule(JUDGE, &format!("{LATER} -m conntrack --ctstate UNTRACKED -j RETURN"));
+            // A SYN counts as established as long as a session with its ends is remembered.
+            rule(JUDGE, "-p udp -m conntrack --ctstate ESTABLISHED -j RETURN");
+            rule(JUDGE, &format!("{LATER} -m conntrack --ctstate ESTABLISHED,UNTRACKED -j RETURN"));
             rule(JUDGE, &format!("{LATER} -g {OLDER}"));
             rule(JUDGE, &format!("-g {LEASE}"));
             if self.mode == Mode::Sets {

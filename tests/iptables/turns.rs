@@ -12,7 +12,7 @@ pub(crate) fn turn(kind: Kind) {
     let mut wall = Wall::new(&world, masked(kind, dir.path()));
     wall.sync(&[]).unwrap();
     let notes = dir.path().join("notes");
-    let mut calls = |work: &mut dyn FnMut()| {
+    let calls = |work: &mut dyn FnMut()| {
         std::fs::write(&notes, "").unwrap();
         work();
         let text = std::fs::read_to_string(&notes).unwrap();
@@ -24,8 +24,9 @@ pub(crate) fn turn(kind: Kind) {
             [false, true].map(|v6| format!("{} --noflush", kind.tool(v6, "-restore"))).to_vec()
         }
     };
-    let fifty = |base: &str| (1..=25).map(|n| opening(&format!("{base}{n}"), "tcp/7000", 600));
-    let all: Vec<Opening> = fifty("192.0.2.").chain(fifty("2001:db8::")).collect();
+    let froms = ["192.0.2.", "2001:db8::"].map(|base| (1..=25).map(move |n| format!("{base}{n}")));
+    let all: Vec<Opening> =
+        froms.into_iter().flatten().map(|from| opening(&from, "tcp/7000", 600)).collect();
     assert_eq!(calls(&mut || wall.open(&all).unwrap()), want);
     let held = match kind.ipset {
         true => count(&world.run(SERVER, &["ipset", "list"]), "tcp:7000"),

@@ -19,6 +19,7 @@ mod serve {
     mod doctor;
     mod gate;
     mod heal;
+    mod hooks;
     mod hostile;
     mod kills;
     mod knock;

@@ -1,10 +1,14 @@
 //! The second look and the leases: what `[priv]` does with what `[engine]` claims.
 
+mod bans;
+mod touched;
+
+pub(super) use touched::Touched;
+
 use super::config::{Block, Config, shown};
 use super::log::Limit;
 use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
-use crate::engine::suspicion::MOST_BANS;
 use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
 use serde_json::{Value, json};
@@ -44,6 +48,8 @@ pub(super) struct Enforcer {
     second: u64,
     claims: u64,
     refusals: Limit,
+    /// What the hooks have to hear; nothing is kept where there are none.
+    touched: Option<Vec<Touched>>,
 }
 
 impl Enforcer {
@@ -61,6 +67,7 @@ impl Enforcer {
             second: 0,
             claims: 0,
             refusals: Limit::default(),
+            touched: None,
         }
     }
 
@@ -131,6 +138,11 @@ impl Enforcer {
                         "open client={name} service={service} address={address} ports={ports} ttl={ttl}"
                     );
                 }
+                let until = Some(claim.until);
+                for (from, to) in claim.addresses().flat_map(|a| ports.iter().map(move |p| (a, *p)))
+                {
+                    self.touch(claim.client, Element { from, to }, until);
+                }
                 self.pending.extend(openings.into_iter().map(|o| (o.element, Some(o.until))));
             }
             Action::Close => {
@@ -173,6 +185,7 @@ impl Enforcer {
             let Element { from, to } = lease.element();
             let (name, service) = (self.name(lease.client()), self.services(&[to]));
             log::info!("{why} client={name} service={service} address={from} ports={to}");
+            self.touch(lease.client(), lease.element(), None);
         }
         self.pending.extend(change.open.into_iter().map(|o| (o.element, Some(o.until))));
         self.pending.extend(change.close.into_iter().map(|e| (e, None)));
@@ -336,25 +349,6 @@ impl Enforcer {
         self.note(change, "evicted");
         self.apply(now);
         ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
-    }
-
-    /// Turns somebody away in the kernel, from the first sync on; [`Enforcer::apply`] tells it.
-    pub(super) fn ban(&mut self, prefix: Prefix, until: Unix, now: Now) {
-        if self.bans.len() >= MOST_BANS {
-            self.bans.retain(|_, until| *until > now.unix);
-        }
-        if self.bans.insert(prefix, until) != Some(until) && self.synced {
-            self.fresh.push(bar(prefix, until, now));
-        }
-    }
-
-    /// Turns somebody away no more.
-    pub(super) fn unban(&mut self, prefix: Prefix, now: Now) {
-        self.fresh.retain(|bar| bar.from != prefix);
-        if self.bans.remove(&prefix).is_some() && self.synced && self.heal.is_none() {
-            let done = self.firewall.unbar(&[prefix], now);
-            self.check(done, now);
-        }
     }
 
     fn check(&mut self, done: Result<(), Error>, now: Now) {

@@ -238,10 +238,18 @@ fn other_user(
 ) -> Result<Option<(u32, u32)>, ServeError> {
     let Some(engine) = engine else { return Ok(None) };
     let find = |name: &str| User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
-    let user = find(name).or_else(|| find("nobody")).ok_or_else(|| {
-        let what = "exists: add a system user";
-        ServeError::System(format!("{process}: neither `{name}` nor `nobody` {what}"))
-    })?;
+    let user = match find(name) {
+        Some(user) => user,
+        None => {
+            log::warn!(
+                "`{name}` is no user without rights here: {process} becomes `nobody`, which others \
+                 may share"
+            );
+            find("nobody").ok_or_else(|| {
+                ServeError::System(format!("{process}: no `nobody` either: add a system user"))
+            })?
+        }
+    };
     if user.uid.as_raw() == engine.0 {
         log::warn!("{process} has to share the user `{}` with [engine]: add `{name}`", user.name);
     }

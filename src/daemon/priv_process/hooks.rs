@@ -11,7 +11,7 @@ use crate::daemon::hook::{Event, Hook, Order};
 use crate::daemon::log::Limit;
 use crate::daemon::system::{self, Partner};
 use crate::daemon::{clock, serve};
-use crate::engine::{Moment, Note, Subject};
+use crate::engine::{Moment, Name, Note, Subject};
 use crate::time::{Mono, Now};
 use desk::{Desk, Task};
 use std::fmt::Display;
@@ -58,6 +58,13 @@ impl Hooks {
     }
 }
 
+/// Whether that is a name of a client, or in brackets of an older way in.
+fn is_told(name: &Name) -> bool {
+    let plain = |b: &u8| b.is_ascii_graphic() || *b == b' ';
+    let first = name.bytes().first().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'[');
+    first && name.bytes().iter().all(plain)
+}
+
 impl Priv {
     /// Does all that hooks need in this turn.
     pub(super) fn tend_hooks(&mut self, now: Now) {
@@ -72,6 +79,10 @@ impl Priv {
         if let Some(engine) = self.engine.as_mut().filter(|_| self.restored) {
             let frames = notes.into_iter().map(|note| Frame::Hook(Hook::Note(note)));
             frames.for_each(|frame| engine.channel.push(&frame, self.generation, vec![]));
+            // A sound [engine] reads what it is told.
+            if engine.channel.waiting() > MOST_WAITING {
+                self.engine_lost(&Broken::Frame, now);
+            }
         }
         let Hooks { desk, said, lines, .. } = &mut self.hooks;
         if desk.left_out > *said && lines.pass(now.mono).is_some() {
@@ -96,7 +107,9 @@ impl Priv {
     /// What `[engine]` says about hooks.
     pub(super) fn hear_hook(&mut self, part: &Hook) -> Result<(), Broken> {
         match part {
-            Hook::Note(note @ Note { moment: Moment::Opening | Moment::Closing, .. }) => {
+            Hook::Note(note @ Note { moment: Moment::Opening | Moment::Closing, name, .. })
+                if is_told(name) =>
+            {
                 self.hooks.desk.told(note, &self.config.hooks, self.restored);
                 Ok(())
             }

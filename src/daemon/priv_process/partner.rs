@@ -152,15 +152,14 @@ impl Priv {
         );
     }
 
-    /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
+    /// Ends all in good order. The ports stay shielded, and leases end in the kernel.
     pub(super) fn farewell(&mut self, now: Now) {
         // Whoever is answered no more is not let in either.
         self.door = None;
-        let ended = self.engine.is_some();
+        let ran = self.engine.is_some();
         self.end_partners(now);
-        if !ended {
-            return;
+        if ran {
+            log::info!("stopped: the ports stay shut; `opensesame-spa uninstall` opens them");
         }
-        log::info!("stopped: the ports stay shut; `opensesame-spa uninstall` opens them");
     }
 }

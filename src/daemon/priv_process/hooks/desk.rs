@@ -148,7 +148,8 @@ impl Desk {
     pub(super) fn told(&mut self, note: &Note, hooks: &Hooks, settled: bool) {
         let Note { moment, subject, name } = *note;
         if moment == Moment::Opening && !self.entries.contains_key(&subject) {
-            if self.entries.len() >= MOST_OWED {
+            // Once all has been said, nothing is owed that did not begin here.
+            if settled || self.entries.len() >= MOST_OWED {
                 return;
             }
             self.insert(subject, name, None);

@@ -127,7 +127,7 @@ impl Priv {
     /// It has said what it remembers, or other hooks count: whose lease has no entry is told that
     /// it begins, whose entry has no lease that it has ended.
     pub(super) fn settle_hooks(&mut self) {
-        self.hooks.desk.forget_leases(&self.config.hooks);
+        self.hooks.desk.forget_leases();
         let some = !self.config.hooks.commands.is_empty();
         self.enforcer.take_touched(some);
         let all: Vec<Touched> = self.enforcer.all_touched().filter(|_| some).collect();

@@ -174,14 +174,9 @@ impl Desk {
         self.entries.values_mut().for_each(|entry| entry.written = false);
     }
 
-    /// All leases will be said again; whom no command is named for any more, nothing is told.
-    pub(super) fn forget_leases(&mut self, hooks: &Hooks) {
-        for (subject, entry) in &mut self.entries {
-            entry.live = None;
-            if !hooks.commands.contains_key(&subject.service) {
-                self.opens -= usize::from(std::mem::take(&mut entry.open));
-            }
-        }
+    /// All leases will be said again.
+    pub(super) fn forget_leases(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.live = None);
     }
 
     /// All has been said: what `[engine]` has to remember and does not is said again.

@@ -85,6 +85,7 @@ use Event::{Close, Open};
 fn no_record_no_command_and_each_lease_once() {
     let mut p = Place::new();
     p.begins(1);
+    p.begins(1);
     assert_eq!(p.desk.next(&p.hooks, true, Mono(0)), None, "not remembered yet");
     assert_eq!(p.finish(), [(Open, subject(1))]);
     p.begins(1);
@@ -190,7 +191,7 @@ fn an_engine_that_comes_back_hears_what_it_has_missed() {
     assert_eq!(p.desk.next(&p.hooks, false, Mono(0)), None);
     p.desk.notes.clear();
     owed.iter().for_each(|note| p.desk.told(note, &p.hooks, false));
-    p.desk.forget_leases(&p.hooks);
+    p.desk.forget_leases();
     p.begins(1);
     p.begins(5);
     p.desk.settle(&p.hooks);
@@ -209,7 +210,7 @@ fn a_service_without_its_hooks_is_owed_nothing() {
     p.begins(2);
     p.remembers();
     p.hooks.commands.clear();
-    p.desk.forget_leases(&p.hooks);
+    p.desk.forget_leases();
     p.desk.settle(&p.hooks);
     assert_eq!((p.finish(), p.desk.len(), p.desk.opens), (vec![], 0, 0));
     assert_eq!(p.said.iter().filter(|m| **m == Moment::Closed).count(), 2);

@@ -38,7 +38,8 @@ fn unbans(commands: &[Command]) -> Vec<Prefix> {
         | Command::Record(_)
         | Command::Sync(_)
         | Command::Grant(_)
-        | Command::Restore(_) => None,
+        | Command::Restore(_)
+        | Command::Hook(_) => None,
     };
     commands.iter().filter_map(one).collect()
 }
@@ -135,7 +136,7 @@ fn server(path: &Path, boot: u8, now: Now) -> (Engine, Journal<Directory>, Vec<T
 fn bans(told: &[Told]) -> Vec<Ban> {
     let one = |t: &Told| match t {
         Told::Suspect(Suspect::Ban(ban)) => Some(*ban),
-        Told::Suspect(_) | Told::Grant(_) | Told::Restore(_) => None,
+        Told::Suspect(_) | Told::Grant(_) | Told::Restore(_) | Told::Hook(_) => None,
     };
     told.iter().filter_map(one).collect()
 }

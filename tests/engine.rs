@@ -106,6 +106,7 @@ fn the_record_comes_before_the_grant_and_beyond_the_horizon_the_sync_too() {
             Command::Grant(_) => "grant",
             Command::Restore(_) => "restore",
             Command::Suspect(_) => "suspect",
+            Command::Hook(_) => "hook",
         };
         commands.into_iter().map(kind).collect()
     };
@@ -258,9 +259,11 @@ fn a_use_is_an_open_that_was_allowed_and_stays_used_after_a_restart() {
         let answer = send(&mut e, &packet(1, &request), HOME, now);
         let record = |c: &Command| match c {
             Command::Record(r) => Some(*r),
-            Command::Grant(_) | Command::Sync(_) | Command::Restore(_) | Command::Suspect(_) => {
-                None
-            }
+            Command::Grant(_)
+            | Command::Sync(_)
+            | Command::Restore(_)
+            | Command::Suspect(_)
+            | Command::Hook(_) => None,
         };
         records.extend(answer.iter().flatten().filter_map(record));
         reason(answer)

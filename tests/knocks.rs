@@ -66,7 +66,11 @@ fn grants(commands: &[Command]) -> usize {
 fn journal(e: &Engine, commands: &[Command]) -> Vec<Record> {
     let written = commands.iter().filter_map(|c| match c {
         Command::Record(record) => Some(*record),
-        Command::Sync(_) | Command::Grant(_) | Command::Restore(_) | Command::Suspect(_) => None,
+        Command::Sync(_)
+        | Command::Grant(_)
+        | Command::Restore(_)
+        | Command::Suspect(_)
+        | Command::Hook(_) => None,
     });
     e.snapshot(true)
         .into_iter()

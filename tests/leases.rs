@@ -141,7 +141,11 @@ fn restored(history: &History, when: Now) -> Vec<Claim> {
     let mut e = Engine::start(setup(vec![access(1)]), history, when);
     let claim = |c| match c {
         Command::Restore(claim) => claim,
-        Command::Record(_) | Command::Sync(_) | Command::Grant(_) | Command::Suspect(_) => {
+        Command::Record(_)
+        | Command::Sync(_)
+        | Command::Grant(_)
+        | Command::Suspect(_)
+        | Command::Hook(_) => {
             panic!("{c:?}")
         }
     };
@@ -176,7 +180,10 @@ fn a_restart_opens_what_was_open_and_nothing_else() {
                 match c {
                     Command::Grant(grant) => told.push(*grant.claim()),
                     Command::Record(record) => records.push(record),
-                    Command::Sync(_) | Command::Restore(_) | Command::Suspect(_) => {}
+                    Command::Sync(_)
+                    | Command::Restore(_)
+                    | Command::Suspect(_)
+                    | Command::Hook(_) => {}
                 }
             }
         }

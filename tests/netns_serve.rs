@@ -24,6 +24,7 @@ mod serve {
     mod gate;
     mod gateway;
     mod heal;
+    mod hooks;
     mod hostile;
     mod kills;
     mod knock;

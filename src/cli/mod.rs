@@ -168,6 +168,9 @@ enum Command {
     /// The process that serves files to strangers
     #[command(hide = true)]
     GateProcess,
+    /// The process that runs hooks
+    #[command(hide = true)]
+    HookProcess,
 }
 
 /// Runs what the command line says. Exit status: 0 done, 1 refused or failed, 2 usage.
@@ -213,6 +216,7 @@ pub fn main() -> ExitCode {
         Command::ContainerService { port } => container::service(port),
         Command::EngineProcess => return daemon::run_engine(),
         Command::GateProcess => return daemon::run_gate(),
+        Command::HookProcess => return daemon::run_hook(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

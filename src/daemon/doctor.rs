@@ -62,6 +62,7 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     let mut all = vec![well("server.toml", path.display().to_string())];
     all.extend(files(&config));
     all.push(user(&config));
+    all.extend(hooks(&config));
     all.extend(firewall(&config));
     all.push(server(&config));
     all.push(clock());
@@ -107,6 +108,22 @@ fn user(config: &Config) -> Finding {
             format!("useradd --system --home-dir / --shell /usr/sbin/nologin {name}"),
         ),
     }
+}
+
+fn hooks(config: &Config) -> Vec<Finding> {
+    let mend = "give it, and every directory above it, to root alone, and make it executable";
+    let mut all: Vec<Finding> =
+        config.hooks.faults().into_iter().map(|why| wrong("hooks", why, mend)).collect();
+    let name = &config.hooks.user;
+    let some = !config.hooks.commands.is_empty();
+    if some && User::from_name(name).ok().flatten().is_none_or(|user| user.uid.is_root()) {
+        all.push(look(
+            "hooks",
+            format!("`{name}` is no user without rights: they run as `nobody`"),
+            format!("useradd --system --home-dir / --shell /usr/sbin/nologin {name}"),
+        ));
+    }
+    all
 }
 
 fn firewall(config: &Config) -> Vec<Finding> {

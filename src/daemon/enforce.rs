@@ -2,14 +2,17 @@
 
 mod bans;
 mod connections;
+mod listing;
+mod touched;
 
-use super::config::{Block, Config, shown};
+pub(super) use touched::Touched;
+
+use super::config::{Block, Config};
 use super::log::Limit;
 use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
 use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
@@ -47,6 +50,8 @@ pub(super) struct Enforcer {
     second: u64,
     claims: u64,
     refusals: Limit,
+    /// What the hooks have to hear; nothing is kept where there are none.
+    touched: Option<Vec<Touched>>,
 }
 
 impl Enforcer {
@@ -67,6 +72,7 @@ impl Enforcer {
             second: 0,
             claims: 0,
             refusals: Limit::default(),
+            touched: None,
         }
     }
 
@@ -138,6 +144,11 @@ impl Enforcer {
                         "open client={name} service={service} address={address} ports={ports} ttl={ttl}"
                     );
                 }
+                let until = Some(claim.until);
+                for (from, to) in claim.addresses().flat_map(|a| ports.iter().map(move |p| (a, *p)))
+                {
+                    self.touch(claim.client, Element { from, to }, until);
+                }
                 self.pending.extend(openings.into_iter().map(|o| (o.element, Some(o.until))));
             }
             Action::Close => {
@@ -182,6 +193,7 @@ impl Enforcer {
             let Element { from, to } = lease.element();
             let (name, service) = (self.name(lease.client()), self.services(&[to]));
             log::info!("{why} client={name} service={service} address={from} ports={to}");
+            self.touch(lease.client(), lease.element(), None);
         }
         self.pending.extend(change.open.into_iter().map(|o| (o.element, Some(o.until))));
         self.pending.extend(change.close.into_iter().map(|e| (e, None)));
@@ -372,22 +384,5 @@ impl Enforcer {
             time: now.unix,
             until: now.mono.plus(longest),
         }
-    }
-
-    /// All leases, for people and programs.
-    pub(super) fn listing(&self, now: Now) -> Value {
-        let one = |lease: &Lease| {
-            let Element { from, to } = lease.element();
-            let left = lease.until().since(now.mono);
-            json!({
-                "client": self.name(lease.client()),
-                "service": self.services(&[to]),
-                "address": from.to_string(),
-                "ports": to.to_string(),
-                "seconds": left.div_ceil(1_000),
-                "until": shown(Unix(now.unix.0.saturating_add(left))),
-            })
-        };
-        Value::Array(self.leases.leases().map(one).collect())
     }
 }

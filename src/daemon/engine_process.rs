@@ -7,6 +7,7 @@ use super::capture::{Capture, Family};
 use super::channel::{Broken, Channel};
 use super::clock;
 use super::frame::{Begin, COUNTERS, Frame};
+use super::hook::Hook;
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
@@ -124,6 +125,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             | Frame::Ban(_)
             | Frame::Unban(_)
             | Frame::Site(_)
+            | Frame::Hook(_)
             | Frame::Grant(_)
             | Frame::Restore(_)
             | Frame::Restored(_)
@@ -239,7 +241,8 @@ impl Process {
             let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
             fds.extend(self.captures.iter().map(fd));
         }
-        let waits = self.engine.wants_segment() || self.captures.iter().any(|c| !c.is_bound());
+        let waits = self.engine.wants_segment() || self.engine.has_commands();
+        let waits = waits || self.captures.iter().any(|c| !c.is_bound());
         let timeout = match waits {
             true => PollTimeout::from(AGAIN as u16),
             false => PollTimeout::NONE,
@@ -264,6 +267,7 @@ impl Process {
                     Frame::Verdict { ticket, verdict }
                 }
                 Told::Suspect(Suspect::Pin(pin)) => Frame::Pin(pin),
+                Told::Hook(note) => Frame::Hook(Hook::Note(note)),
             };
             channel.push(&frame, self.generation, vec![]);
         }
@@ -348,6 +352,7 @@ impl Process {
             Frame::Rules(rules) => self.incoming.rules = rules,
             Frame::Pin(pin) => self.engine.handle_pin(pin),
             Frame::Pardon(prefix) => self.engine.handle_pardon(&prefix),
+            Frame::Hook(Hook::Note(note)) => self.engine.handle_hook(note),
             // Without randomness there is no guessing when a ban ends, and no new PIN.
             Frame::Strike { ticket, from } => {
                 let chance = random().map_or(0, u64::from_be_bytes);
@@ -367,6 +372,7 @@ impl Process {
             | Frame::Verdict { .. }
             | Frame::Ban(_)
             | Frame::Unban(_)
+            | Frame::Hook(_)
             | Frame::Site(_) => {
                 return Err(Broken::Frame.to_string());
             }

@@ -14,6 +14,7 @@ use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
     Capturing, MOST_CAPTURED, MOST_HOURS, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
 };
+use super::hook::{Hook, KIND};
 use super::site::Site;
 use crate::access::{
     Access, Claim, ClientId, Hours, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
@@ -113,6 +114,8 @@ pub enum Frame {
     Rules(Rules),
     /// To `[gate]`: a part of what it serves.
     Site(Site),
+    /// About hooks.
+    Hook(Hook),
 }
 
 /// What a configuration begins with.
@@ -256,6 +259,7 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             w.site(part);
             40
         }
+        Frame::Hook(part) => w.hook(part),
     };
     w.bytes
 }
@@ -344,6 +348,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         38 => Frame::Pin(r.pin()?),
         39 => Frame::Rules(r.rules()?),
         40 => Frame::Site(r.site()?),
+        KIND => Frame::Hook(r.hook()?),
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))

@@ -191,7 +191,8 @@ impl Talk {
             | Frame::Guess { .. }
             | Frame::Pardon(_)
             | Frame::Pin(_)
-            | Frame::Rules(_) => return Err(format!("[priv]: {}", Broken::Frame)),
+            | Frame::Rules(_)
+            | Frame::Hook(_) => return Err(format!("[priv]: {}", Broken::Frame)),
         }
         Ok(())
     }

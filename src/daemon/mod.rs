@@ -2,7 +2,8 @@
 //!
 //! `serve` is `[priv]`, the parent: it holds the configuration and the firewall and reads nothing
 //! from the network. `[engine]`, its child, holds the sockets, the keys and the journal and no
-//! privilege; `[gate]`, the other child, only where the HTTP gate is configured, the listeners. They exchange frames of one fixed size.
+//! privilege; `[gate]`, another child, only where the HTTP gate is configured, the listeners;
+//! `[hook]`, only where a service names a hook, runs commands. They exchange frames of one fixed size.
 
 pub mod claim;
 pub mod clients;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod frame;
+pub mod hook;
 pub mod log;
 pub mod site;
 pub mod store;
@@ -22,6 +24,7 @@ mod codes;
 mod enforce;
 mod engine_process;
 mod gate_process;
+mod hook_process;
 mod last_good;
 mod observe;
 mod priv_process;
@@ -36,5 +39,6 @@ mod watch;
 
 pub use engine_process::run as run_engine;
 pub use gate_process::run as run_gate;
+pub use hook_process::run as run_hook;
 pub use serve::{Options, serve, session_at_stake, shield_only, uninstall};
 pub use system::ServeError;

@@ -59,3 +59,17 @@ fn confine(shared: bool) -> Result<(), String> {
         false => Ok(()),
     }
 }
+
+/// The end of the parent is no end of this process any more.
+///
+/// # Errors
+/// When the kernel refuses.
+#[cfg(target_os = "linux")]
+pub(super) fn outlive() -> Result<(), String> {
+    nix::sys::prctl::set_pdeathsig(None).map_err(|e| format!("pdeathsig: {e}"))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn outlive() -> Result<(), String> {
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! `serve`: checks everything, shields, starts `[engine]`, and becomes `[priv]`.
 
-use super::config::{Backend, Block, Config, Place};
+use super::config::{Backend, Block, Config, ConfigError, Place};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, outlives, system};
 use super::{clock, control, last_good};
@@ -41,9 +41,10 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
         loaded => loaded?,
     };
     if options.check {
-        return match clients.faulty.into_iter().next() {
-            Some((_, why)) => Err(why.into()),
-            None => Ok(()),
+        return match (clients.faulty.into_iter().next(), config.hooks.faults().pop()) {
+            (Some((_, why)), _) => Err(why.into()),
+            (None, Some(why)) => Err(ConfigError::new(path, why).into()),
+            (None, None) => Ok(()),
         };
     }
     super::log::start("priv");
@@ -79,10 +80,14 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
             );
         }
     }
+    config.hooks.faults().iter().for_each(|why| log::warn!("{why}"));
     if let Some(warning) = session_at_stake(&config) {
         log::warn!("{warning}");
     }
     let user = engine_user(&config.server.user)?;
+    if !config.hooks.commands.is_empty() {
+        hook_user(user, &config.hooks.user)?;
+    }
     let state = state_dir(&config.server.state_dir, user)?;
     let journal = state.try_clone().map_err(system("state directory"))?.into();
     let control = control::listen(&config.server.control).map_err(|e| {
@@ -237,19 +242,41 @@ fn engine_user(name: &str) -> Result<Option<(u32, u32)>, ServeError> {
     }
 }
 
-/// User and group that `[gate]` becomes: never the user of `[engine]` where there is another one.
+/// User and group that `[gate]` becomes.
 pub(super) fn gate_user(engine: Option<(u32, u32)>) -> Result<Option<(u32, u32)>, ServeError> {
+    other_user(engine, "_opensesame-gate", "[gate]")
+}
+
+/// User and group that `[hook]` becomes.
+pub(super) fn hook_user(
+    engine: Option<(u32, u32)>,
+    name: &str,
+) -> Result<Option<(u32, u32)>, ServeError> {
+    other_user(engine, name, "[hook]")
+}
+
+/// Never root, and never the user of `[engine]` where there is another one.
+fn other_user(
+    engine: Option<(u32, u32)>,
+    name: &str,
+    process: &str,
+) -> Result<Option<(u32, u32)>, ServeError> {
     let Some(engine) = engine else { return Ok(None) };
     let find = |name: &str| User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
-    let user = find("_opensesame-gate").or_else(|| find("nobody")).ok_or_else(|| {
-        let what = "[http-gate]: neither `_opensesame-gate` nor `nobody` exists: add a system user";
-        ServeError::System(what.into())
-    })?;
+    let user = match find(name) {
+        Some(user) => user,
+        None => {
+            log::warn!(
+                "`{name}` is no user without rights here: {process} becomes `nobody`, which others \
+                 may share"
+            );
+            find("nobody").ok_or_else(|| {
+                ServeError::System(format!("{process}: no `nobody` either: add a system user"))
+            })?
+        }
+    };
     if user.uid.as_raw() == engine.0 {
-        log::warn!(
-            "[gate] has to share the user `{}` with [engine]: add `_opensesame-gate`",
-            user.name
-        );
+        log::warn!("{process} has to share the user `{}` with [engine]: add `{name}`", user.name);
     }
     Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }

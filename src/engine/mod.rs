@@ -7,6 +7,7 @@
 
 mod again;
 mod auth;
+mod hooks;
 mod ledger;
 mod order;
 mod record;
@@ -17,6 +18,7 @@ mod suspects;
 pub mod suspicion;
 
 pub use auth::{Arrival, Client, Knock, Mode, Plain, Sequence, Step};
+pub use hooks::{MOST_OWED, Moment, NAME, Name, Note, Subject};
 pub use record::Record;
 pub use reject::{Refusal, Reject};
 pub use replay::{LEAD, MOST_CLIENT, MOST_TOTAL, Window};
@@ -32,6 +34,7 @@ use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use again::Pace;
 use auth::{Authenticated, Knocks, Proof};
+use hooks::Owed;
 use ledger::Ledger;
 use order::Order;
 use replay::{Cache, Fresh};
@@ -59,6 +62,9 @@ pub enum Command {
     /// Tell the process that holds the firewall, and by it the one that serves strangers. What
     /// waits for no disk: it says who is banned, and never that somebody may come in.
     Suspect(Suspect),
+    /// Tell the process that holds the firewall: this is owed since before a restart, or what
+    /// [`Engine::handle_hook`] was told is remembered.
+    Hook(Note),
 }
 
 /// A packet that has been admitted and waits until its record is on disk.
@@ -93,6 +99,7 @@ pub struct Engine {
     order: Order,
     ledger: Ledger,
     suspicion: Suspicion,
+    owed: Owed,
     waiting: VecDeque<Waiting>,
     in_flight: Option<InFlight>,
     ticket: u64,
@@ -177,6 +184,7 @@ impl Engine {
             return;
         }
         let waits = self.waiting.iter().any(|w| w.ticket > self.ticket);
+        let waits = waits || self.owed.waits(self.ticket);
         if waits || self.want_horizon {
             self.ticket += 1;
             let horizon = self.cache.promise(now.unix.plus(LEAD));
@@ -192,6 +200,7 @@ impl Engine {
     pub fn handle_synced(&mut self, ticket: u64, now: Now) -> Vec<Answer> {
         let Some(done) = self.in_flight.take_if(|f| f.ticket == ticket) else { return Vec::new() };
         self.cache.raise_horizon(done.horizon);
+        self.tell_hooks(ticket);
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let (ready, later): (VecDeque<_>, _) = waiting.partition(|w| w.ticket <= ticket);
         self.waiting = later;
@@ -214,13 +223,16 @@ impl Engine {
         let lost = self.waiting.len() + self.commands.iter().filter(grant).count();
         self.waiting.clear();
         // What is remembered stands on records that are there already.
-        self.commands.retain(|c| matches!(c, Command::Restore(_) | Command::Suspect(_)));
+        let stays =
+            |c: &Command| matches!(c, Command::Restore(_) | Command::Suspect(_) | Command::Hook(_));
+        self.commands.retain(stays);
         lost
     }
 
     /// All that the engine remembers is on disk again, see [`Engine::snapshot`].
     pub fn handle_store_mended(&mut self) {
         self.broken = false;
+        self.tell_hooks(u64::MAX);
     }
 
     /// Whether a new, whole segment has to be written before anything is received: see
@@ -228,6 +240,12 @@ impl Engine {
     #[must_use]
     pub fn wants_segment(&self) -> bool {
         self.broken
+    }
+
+    /// Whether there is something to do.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
     }
 
     /// What has to be done next.
@@ -338,6 +356,7 @@ impl Engine {
         ];
         records.extend(self.ledger.records());
         records.extend(self.suspicion.bans().map(|ban| Record::Banned(*ban)));
+        records.extend(self.owed.notes().map(Record::Hook));
         if whole {
             records.extend(self.cache.records());
         }

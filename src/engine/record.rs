@@ -1,5 +1,6 @@
 //! What the journal remembers.
 
+use super::hooks::Note;
 use super::suspicion::Ban;
 use crate::access::{Action, Claim, ClientId, Prefix};
 use crate::time::{Mono, Unix};
@@ -48,6 +49,8 @@ pub enum Record {
     Banned(Ban),
     /// An address is banned no more, and begins anew.
     Pardoned(Prefix),
+    /// A moment of a lease's hooks.
+    Hook(Note),
 }
 
 impl Record {

@@ -2,6 +2,7 @@
 
 use super::again::Pace;
 use super::auth::Knocks;
+use super::hooks::Owed;
 use super::ledger::Ledger;
 use super::order::Order;
 use super::replay::Cache;
@@ -70,7 +71,8 @@ impl Engine {
                 | Record::Closed(_)
                 | Record::Used { .. }
                 | Record::Banned(_)
-                | Record::Pardoned(_) => {}
+                | Record::Pardoned(_)
+                | Record::Hook(_) => {}
             }
         }
         // A start in the future of this boot clock is not of this boot, whatever the id says.
@@ -89,6 +91,7 @@ impl Engine {
             cache: Cache::new(window, boot, started),
             order: Order::default(),
             ledger: Ledger::default(),
+            owed: Owed::default(),
             waiting: VecDeque::new(),
             in_flight: None,
             ticket: 0,
@@ -133,6 +136,7 @@ impl Engine {
         let running = engine.suspicion.bans().filter(|ban| ban.until > now.unix);
         let running = running.map(|ban| Command::Suspect(Suspect::Ban(*ban)));
         engine.commands.extend(running);
+        engine.commands.extend(engine.owed.notes().map(Command::Hook));
         engine
     }
 
@@ -159,6 +163,7 @@ impl Engine {
             Record::Granted(_) | Record::Closed(_) => {}
             Record::Banned(ban) => self.suspicion.restore(*ban, now),
             Record::Pardoned(prefix) => self.suspicion.forgive(prefix),
+            Record::Hook(note) => self.owed.note(note),
             Record::Boot { .. } | Record::Clean | Record::Horizon(_) | Record::Floor(_) => {}
         }
     }

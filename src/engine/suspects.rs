@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// While the journal cannot be written the next segment will say it.
-    fn remember(&mut self, record: Record) {
+    pub(super) fn remember(&mut self, record: Record) {
         if !self.broken {
             self.commands.push_back(Command::Record(record));
         }

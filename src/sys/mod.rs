@@ -1,5 +1,6 @@
 //! System calls that no safe interface covers: the only room with `unsafe`.
 
+mod child;
 mod clock;
 #[cfg(target_os = "macos")]
 mod groups;
@@ -7,6 +8,7 @@ mod groups;
 mod packet;
 mod rights;
 
+pub use child::{close_on_exec, detach};
 pub use clock::clock_is_set;
 #[cfg(target_os = "macos")]
 pub use groups::leave_groups;

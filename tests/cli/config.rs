@@ -236,6 +236,25 @@ fn what_is_no_text_is_no_configuration() {
 }
 
 #[test]
+fn a_check_sees_the_programs_of_hooks_too() {
+    let place = Place::with_server();
+    let program = place.path("hook");
+    let line = format!("[\"tcp/22\"]\non-close = [\"{}\", \"{{client}}\"]\n", program.display());
+    place.write("s/server.toml", GOOD.replace("[\"tcp/22\"]\n", &line));
+    let refused = |what: &str| {
+        let why = place.fail(&["serve", "--check", "--config", "s/server.toml"]);
+        assert!(why.contains("s/server.toml: hook /") && why.contains(what), "{why}");
+    };
+    refused("No such file");
+    place.write("hook", "#!/bin/sh\n");
+    refused("may be executed");
+    place.chmod("hook", 0o757);
+    refused("others than root can write to");
+    place.chmod("hook", 0o755);
+    assert_eq!(place.check(), "configuration OK\n");
+}
+
+#[test]
 fn a_check_sees_the_clients_too() {
     let place = Place::with_server();
     place.invite("alice", &[]);

@@ -9,7 +9,8 @@ pub(crate) mod pinhole;
 pub(crate) mod turns;
 
 use crate::netns::{
-    CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, Tried, World,
+    CLIENT, CLIENT_V4, CLIENT_V6, SERVER, SERVER_V4, SERVER_V6, STRANGER, STRANGER_V4, STRANGER_V6,
+    Tried, World,
 };
 use nix::time::{ClockId, clock_gettime};
 use opensesame_spa::access::{Ports, Refuse};

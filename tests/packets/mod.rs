@@ -217,7 +217,11 @@ pub fn ask(
     let commands = send(engine, &packet(n, request), HOME, now).map_err(|r| r.reason)?;
     let granted = |c: Command| match c {
         Command::Grant(grant) => Some(*grant.claim()),
-        Command::Record(_) | Command::Sync(_) | Command::Restore(_) | Command::Suspect(_) => None,
+        Command::Record(_)
+        | Command::Sync(_)
+        | Command::Restore(_)
+        | Command::Suspect(_)
+        | Command::Hook(_) => None,
     };
     Ok(commands.into_iter().filter_map(granted).collect())
 }

@@ -71,6 +71,9 @@ pub fn journal(data: &[u8]) {
     assert!(read(&disk).is_ok_and(|r| r == expected), "what was durable is read");
 }
 
+/// The kinds of records.
+const KINDS: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 24];
+
 /// A record has one encoding.
 fn identity(slot: &[u8; SLOT]) {
     if let Slot::Valid(sequence, record) = decode(slot) {
@@ -87,7 +90,9 @@ fn mend(slots: &[[u8; SLOT]]) -> Vec<[u8; SLOT]> {
         let how = slot[0];
         if how & 2 != 0 {
             slot[4] = 1;
-            slot[5] = 1 + slot[5].wrapping_sub(1) % 8;
+            if !KINDS.contains(&slot[5]) {
+                slot[5] = KINDS[usize::from(slot[5]) % KINDS.len()];
+            }
             slot[6..8].fill(0);
         }
         if how & 4 != 0 {

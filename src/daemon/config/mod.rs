@@ -3,6 +3,7 @@
 mod capture;
 mod client_file;
 mod gate;
+mod hook;
 mod knock;
 mod legacy;
 mod model;
@@ -16,6 +17,7 @@ mod value;
 pub use capture::{Capturing, MOST_CAPTURED};
 pub use client_file::{ClientFile, Overrides};
 pub use gate::{Block, Gate};
+pub use hook::{Commands, Hooks, LONGEST_WORD, MOST_WORDS, Value, Word};
 pub use legacy::{How, LONGEST_KEY, Legacy};
 pub use model::{
     Backend, CONTROL, LONGEST_NAME, MOST_HOURS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,

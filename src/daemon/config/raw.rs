@@ -55,6 +55,8 @@ pub(super) struct Raw {
     pub(super) plain: Option<RawPlain>,
     pub(super) http_gate: Option<super::gate::RawGate>,
     #[serde(default)]
+    pub(super) hook: super::hook::RawHook,
+    #[serde(default)]
     pub(super) knock: RawKnocks,
     #[serde(default)]
     pub(super) policy: RawPolicy,
@@ -242,6 +244,8 @@ pub(super) struct RawService {
     #[serde(default)]
     pub(super) refuse: RawRefuse,
     pub(super) require: Option<RawAssurance>,
+    pub(super) on_open: Option<super::hook::RawCommand>,
+    pub(super) on_close: Option<super::hook::RawCommand>,
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use super::capture::{self, Capturing};
 use super::gate::{self, Gate};
+use super::hook::{self, Hooks};
 use super::knock;
 use super::legacy::{self, How, Legacy};
 use super::model::{Backend, MOST_ALL, MOST_SERVICES, PolicyDefaults, Server};
@@ -45,6 +46,8 @@ pub struct Config {
     pub legacy: Vec<Legacy>,
     /// `[http-gate]`.
     pub gate: Option<Gate>,
+    /// `on-open` and `on-close` of the services, and `[hook]`.
+    pub hooks: Hooks,
 }
 
 /// One of `[[listen]]`.
@@ -127,6 +130,7 @@ impl Config {
         }
         let state = raw.server.state_dir.get_ref();
         let gate = raw.http_gate.as_ref().map(|g| gate::read(path, text, g, state)).transpose()?;
+        let hooks = hook::read(path, text, raw.hook, &raw.service)?;
         let p = raw.policy;
         for name in p.services.get_ref() {
             if !services.iter().any(|s| s.name == *name.get_ref()) {
@@ -188,6 +192,7 @@ impl Config {
             captures,
             legacy,
             gate,
+            hooks,
             services,
             places,
             policy: PolicyDefaults {

@@ -2,6 +2,7 @@
 
 mod bans;
 mod gate;
+mod hooks;
 mod orders;
 mod orphans;
 mod partner;
@@ -75,6 +76,7 @@ pub(super) struct Priv {
     door: Option<gate::Door>,
     /// Who tells of what would be dropped, where nothing is.
     observer: Option<Observer>,
+    hooks: hooks::Hooks,
     /// When all is rolled back unless somebody confirms it.
     unconfirmed: Option<Mono>,
 }
@@ -125,6 +127,7 @@ impl Priv {
             evicted: Vec::new(),
             bans: bans::Bans::default(),
             door: None,
+            hooks: hooks::Hooks::default(),
             unconfirmed: None,
         })
     }
@@ -150,7 +153,7 @@ impl Priv {
             let begins = (!self.restored && self.engine.is_some()).then_some(self.patience);
             let gate = self.door.as_ref().and_then(gate::Door::again);
             let observer = self.observer.as_ref().map(Observer::due);
-            let own = [self.again, self.reload_at, self.unconfirmed, observer];
+            let own = [self.again, self.reload_at, self.unconfirmed, self.hooks.due(), observer];
             let due = [self.enforcer.poll_timeout(), begins, gate].into_iter().chain(own);
             let next = due.flatten().min();
             self.timer.set(next).map_err(|e| ServeError::System(format!("timer: {e}")))?;
@@ -191,7 +194,8 @@ impl Priv {
         fds.extend(self.orphans.as_ref().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let engine = self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting()));
-        for (fd, waits) in engine.into_iter().chain(self.door.as_ref().and_then(gate::Door::poll)) {
+        let gate = self.door.as_ref().and_then(gate::Door::poll);
+        for (fd, waits) in [engine, gate, self.hooks.poll()].into_iter().flatten() {
             let mut interest = PollFlags::POLLIN;
             interest.set(PollFlags::POLLOUT, waits);
             fds.push(PollFd::new(fd, interest));
@@ -240,6 +244,7 @@ impl Priv {
         while let Ok((stream, order)) = control::take(&self.control) {
             self.obey(stream, &order, now);
         }
+        self.tend_hooks(now);
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
         }
@@ -247,7 +252,8 @@ impl Priv {
         if let Some(orphans) = &self.orphans {
             let engine = self.engine.as_ref().map(|engine| engine.child.id());
             let gate = self.door.as_ref().and_then(gate::Door::process);
-            let ours: Vec<u32> = engine.into_iter().chain(gate).collect();
+            let ours = [engine, gate, self.hooks.process()];
+            let ours: Vec<u32> = ours.into_iter().flatten().collect();
             orphans.bury(&ours);
         }
         Ok(())
@@ -348,6 +354,7 @@ impl Priv {
             Frame::Unban(prefix) => self.unban(prefix, now),
             Frame::Verdict { .. } => self.tell_gate(&frame),
             Frame::Pin(pin) => self.replace_pin(pin),
+            Frame::Hook(part) => return Ok(self.hear_hook(&part)),
             Frame::Strike { .. }
             | Frame::Guess { .. }
             | Frame::Pardon(_)

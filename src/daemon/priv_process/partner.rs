@@ -1,6 +1,6 @@
 //! The life of `[engine]`: started, ready, lost, started again, told to end.
 
-use super::{FAREWELL, PATIENCE, PAUSE, Priv};
+use super::{PATIENCE, PAUSE, Priv};
 use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
 use crate::daemon::clock;
@@ -57,6 +57,7 @@ impl Priv {
         engine.channel.push(&begin, self.generation, vec![journal]);
         self.engine = Some(engine);
         self.doubt_bans();
+        self.doubt_hooks();
         self.configure(key, clients, now);
         Ok(())
     }
@@ -85,6 +86,7 @@ impl Priv {
     pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
         self.evict_again(now);
         self.settle_bans(now);
+        self.settle_hooks();
         match self.enforcer.sync(now) {
             Ok(()) => {}
             // At the first start nothing is shut yet, so nobody may think that it is.
@@ -150,20 +152,14 @@ impl Priv {
         );
     }
 
-    /// Ends `[engine]` in good order. The ports stay shielded, and leases end in the kernel.
+    /// Ends all in good order. The ports stay shielded, and leases end in the kernel.
     pub(super) fn farewell(&mut self, now: Now) {
         // Whoever is answered no more is not let in either.
         self.door = None;
-        let Some(mut engine) = self.engine.take() else { return };
-        engine.channel.push(&Frame::Stop, self.generation, vec![]);
-        let _ = engine.channel.flush();
-        let deadline = now.mono.plus(FAREWELL);
-        while clock::now().mono < deadline {
-            if engine.child.try_wait().is_ok_and(|status| status.is_some()) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        let ran = self.engine.is_some();
+        self.end_partners(now);
+        if ran {
+            log::info!("stopped: the ports stay shut; `opensesame-spa uninstall` opens them");
         }
-        log::info!("stopped: the ports stay shut; `opensesame-spa uninstall` opens them");
     }
 }

@@ -11,19 +11,28 @@ impl Priv {
     /// Reads the files again. Whatever is wrong with them, what was good before stays.
     pub(super) fn reload(&mut self, now: Now) -> Result<(), String> {
         let loaded = system::load(&self.config.path);
-        let (config, key, clients) = loaded.map_err(|e| {
+        let (mut config, key, clients) = loaded.map_err(|e| {
             log::error!("not reloaded, everything stays as it was: {e}");
             e.to_string()
         })?;
-        let lasting =
-            |c: &Config| (c.listen.clone(), c.captures.clone(), c.server.clone(), c.gate.clone());
+        let lasting = |c: &Config| {
+            (
+                c.listen.clone(),
+                c.captures.clone(),
+                c.server.clone(),
+                c.gate.clone(),
+                c.hooks.user.clone(),
+            )
+        };
         let before = lasting(&self.config);
         if lasting(&config) != before {
             log::warn!(
-                "[server], [[listen]] or [http-gate] has changed: that takes a restart of the server"
+                "[server], [[listen]], [http-gate] or the user of [hook] has changed: that takes a \
+                 restart of the server"
             );
         }
-        let (listen, captures, server, gate) = before;
+        let (listen, captures, server, gate, user) = before;
+        config.hooks.user = user;
         let observe = self.config.observe;
         let config = Config { listen, captures, server, gate, observe, ..config };
         let shut_out = config.shut_out().map(|(port, service)| {
@@ -48,6 +57,9 @@ impl Priv {
             last_good::keep(&self.config);
         }
         self.hand_down(key, clients, now);
+        if self.restored {
+            self.settle_hooks();
+        }
         Ok(())
     }
 

@@ -11,10 +11,10 @@
 //!
 //! All integers are big-endian. A slot of zeros was never written.
 
-use crate::access::{Action, ClientId, Prefix};
+use crate::access::{Action, ClientId, Ports, Prefix, Protocol, ServiceId};
 use crate::daemon::claim::{CLAIM, decode_claim, encode_claim, take};
-use crate::engine::Record;
 use crate::engine::suspicion::Ban;
+use crate::engine::{Moment, Name, Note, Record, Subject};
 use crate::time::{Mono, Unix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -86,6 +86,10 @@ pub fn encode(record: &Record, sequence: u64) -> [u8; SLOT] {
             payload[..18].copy_from_slice(&encode_prefix(prefix));
             17
         }
+        Record::Hook(note) => {
+            payload[..NOTE].copy_from_slice(&encode_note(note));
+            24
+        }
     };
     out[4] = VERSION;
     out[5] = kind;
@@ -119,6 +123,47 @@ fn decode_prefix(bytes: &[u8; 18]) -> Option<Prefix> {
         _ => return None,
     };
     Prefix::new(address, bytes[1]).ok()
+}
+
+/// The size of a moment of a hook.
+pub const NOTE: usize = 100;
+
+/// A moment of a hook: moment 1, service 4, client 8, prefix 18, protocol 1, ports 2 + 2, name 64.
+#[must_use]
+pub fn encode_note(note: &Note) -> [u8; NOTE] {
+    let mut out = [0; NOTE];
+    let Subject { service, client, from, to } = &note.subject;
+    out[0] = match note.moment {
+        Moment::Opening => 1,
+        Moment::Opened => 2,
+        Moment::Closing => 3,
+        Moment::Closed => 4,
+    };
+    out[1..5].copy_from_slice(&service.0);
+    out[5..13].copy_from_slice(&client.0);
+    out[13..31].copy_from_slice(&encode_prefix(from));
+    out[31] = to.protocol().number();
+    out[32..34].copy_from_slice(&to.first().to_be_bytes());
+    out[34..36].copy_from_slice(&to.last().to_be_bytes());
+    out[36..].copy_from_slice(&note.name.0);
+    out
+}
+
+/// The meaning of such bytes.
+#[must_use]
+pub fn decode_note(bytes: &[u8; NOTE]) -> Option<Note> {
+    let moment = match bytes[0] {
+        1 => Moment::Opening,
+        2 => Moment::Opened,
+        3 => Moment::Closing,
+        4 => Moment::Closed,
+        _ => return None,
+    };
+    let port = |at| u16::from_be_bytes(take(bytes, at));
+    let to = Ports::new(Protocol::from_number(bytes[31])?, port(32), port(34))?;
+    let (service, client) = (ServiceId(take(bytes, 1)), ClientId(take(bytes, 5)));
+    let subject = Subject { service, client, from: decode_prefix(&take(bytes, 13))?, to };
+    Some(Note { moment, subject, name: Name(take(bytes, 36)) })
 }
 
 /// The meaning of a slot.
@@ -162,6 +207,10 @@ pub fn decode(slot: &[u8; SLOT]) -> Slot {
             Some(prefix) => Record::Pardoned(prefix),
             None => return unknown,
         },
+        (VERSION, 24) => match decode_note(&take(payload, 0)) {
+            Some(note) => Record::Hook(note),
+            None => return unknown,
+        },
         _ => return unknown,
     };
     let sequence = u64::from_be_bytes(take(slot, 8));
@@ -190,6 +239,29 @@ mod tests {
                 let crc = crc32c::crc32c(&other[4..]);
                 other[..4].copy_from_slice(&crc.to_be_bytes());
                 assert_eq!(decode(&other), Slot::Unknown(VERSION, slot[5]));
+            }
+        }
+    }
+
+    #[test]
+    fn moments_of_hooks_have_one_encoding() {
+        let subject = Subject {
+            service: ServiceId([1; 4]),
+            client: ClientId([2; 8]),
+            from: "2001:db8:1:2::/64".parse().unwrap(),
+            to: "tcp/8000-8010".parse().unwrap(),
+        };
+        for moment in [Moment::Opening, Moment::Opened, Moment::Closing, Moment::Closed] {
+            let record = Record::Hook(Note { moment, subject, name: Name([b'-'; 64]) });
+            let slot = encode(&record, 42);
+            assert_eq!(decode(&slot), Slot::Valid(42, record));
+            // No such moment, no such family, no such protocol, nothing behind it.
+            for (at, value) in [(0, 0), (0, 5), (13, 5), (31, 1), (101, 1)] {
+                let mut other = slot;
+                other[PAYLOAD + at] = value;
+                let crc = crc32c::crc32c(&other[4..]);
+                other[..4].copy_from_slice(&crc.to_be_bytes());
+                assert_eq!(decode(&other), Slot::Unknown(VERSION, 24), "{at}");
             }
         }
     }

@@ -7,7 +7,7 @@ mod disk;
 mod histories;
 mod turn;
 
-pub use codec::{SLOT, Slot, decode, encode};
+pub use codec::{NOTE, SLOT, Slot, decode, decode_note, encode, encode_note};
 pub use disk::{Directory, Disk};
 pub use turn::{Told, Turn};
 

@@ -2,7 +2,7 @@
 
 use super::{Disk, Journal};
 use crate::access::{Claim, Grant};
-use crate::engine::{Command, Engine, Record, Suspect};
+use crate::engine::{Command, Engine, Note, Record, Suspect};
 use crate::time::Now;
 use std::io;
 
@@ -15,6 +15,8 @@ pub enum Told {
     Restore(Claim),
     /// About strikes, bans and the recovery PIN.
     Suspect(Suspect),
+    /// About hooks.
+    Hook(Note),
 }
 
 /// The outcome of a turn.
@@ -42,6 +44,7 @@ impl<D: Disk> Journal<D> {
                 Command::Grant(grant) => turn.told.push(Told::Grant(grant)),
                 Command::Restore(claim) => turn.told.push(Told::Restore(claim)),
                 Command::Suspect(what) => turn.told.push(Told::Suspect(what)),
+                Command::Hook(note) => turn.told.push(Told::Hook(note)),
             }
         }
         if records.is_empty() {
@@ -52,7 +55,7 @@ impl<D: Disk> Journal<D> {
                 for told in &turn.told {
                     match told {
                         Told::Grant(grant) => engine.handle_recorded(grant),
-                        Told::Restore(_) | Told::Suspect(_) => {}
+                        Told::Restore(_) | Told::Suspect(_) | Told::Hook(_) => {}
                     }
                 }
                 turn
@@ -60,8 +63,8 @@ impl<D: Disk> Journal<D> {
             Err(error) => {
                 let all = turn.told.len();
                 // What is remembered from before stands on older records; and who is banned is
-                // banned now, the next segment says so.
-                turn.told.retain(|t| matches!(t, Told::Restore(_) | Told::Suspect(_)));
+                // banned now, and what hooks are owed, the next segment says so.
+                turn.told.retain(|t| !matches!(t, Told::Grant(_)));
                 let lost = all - turn.told.len() + engine.handle_store_failed();
                 Turn { told: turn.told, sync: None, failed: Some((error, lost)) }
             }

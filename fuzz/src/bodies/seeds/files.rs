@@ -7,7 +7,7 @@ pub fn configs() -> Vec<(&'static str, Vec<u8>)> {
     CONFIGS.iter().map(|(name, text)| (*name, text.as_bytes().to_vec())).collect()
 }
 
-const CONFIGS: [(&str, &str); 9] = [
+const CONFIGS: [(&str, &str); 10] = [
     (
         "plain",
         "[firewall]\nbackend = \"nftables\"\n[[listen]]\nudp = \"[::]:41841\"\n[service.ssh]\nports = [\"tcp/22\"]\n",
@@ -24,6 +24,12 @@ const CONFIGS: [(&str, &str); 9] = [
     (
         "all-ports",
         "[firewall]\nbackend = \"pf\"\n[[listen]]\nudp = \"[::]:1\"\n[service.all]\nports = [\"tcp/1-65535\", \"tcp/65535\", \"udp/65535\"]\n[service.b]\nports=[\"tcp/65534\"]\n",
+    ),
+    (
+        "hooks",
+        "[firewall]\nbackend = \"pf\"\n[[listen]]\nudp = \"[::]:1\"\n[service.s]\nports = [\"tcp/22\"]\n\
+         on-open = [\"/bin/x\", \"--\", \"{client}\", \"{seconds}\"]\non-close = [\"/bin/x\", \"{name}\"]\n\
+         [hook]\nuser = \"x\"\ntimeout = \"5s\"\n",
     ),
     (
         "no-such-service",

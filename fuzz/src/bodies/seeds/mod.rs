@@ -4,6 +4,7 @@
 mod doors;
 mod files;
 mod games;
+mod hooks;
 
 use super::TEST_CLIENT;
 use opensesame_spa::access::{
@@ -165,7 +166,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let close = Claim { action: Action::Close, replace: true, ..claim() };
     let ports = vec!["udp/41841".parse().expect("ports"), "tcp/7000-7009".parse().expect("ports")];
     let capture = Capturing { interface: Some("eth0".into()), mode: Mode::Spa, ports };
-    let doors = doors::frames(&access);
+    let doors = [doors::frames(&access), hooks::frames()].concat();
     let list = [
         ("begin", Frame::Begin(begin)),
         ("door", Frame::Door(DoorKey::new(*p.door.bytes()))),
@@ -230,6 +231,7 @@ fn journals() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let nobody = Claim { addresses: [None, None], client: ClientId([0; 8]), ..claim() };
     vec![
+        ("hooks", write(0x80, &[&[boot(1)][..], &hooks::records()].concat(), 0)),
         ("sound", sound.clone()),
         ("two-segments", write(0x81, &list(1), 7)),
         ("other-boot", write(0x80, &list(9), 0)),

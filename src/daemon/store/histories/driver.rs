@@ -177,7 +177,7 @@ impl Driver {
                 Told::Grant(grant) if self.world != World::Hasty => {
                     self.accept(world::id(grant.claim()));
                 }
-                Told::Grant(_) | Told::Restore(_) | Told::Suspect(_) => {}
+                Told::Grant(_) | Told::Restore(_) | Told::Suspect(_) | Told::Hook(_) => {}
             }
         }
         if turn.failed.is_some() {
@@ -258,7 +258,7 @@ impl Driver {
                     for told in turn.told {
                         match told {
                             Told::Grant(grant) => self.accept(world::id(grant.claim())),
-                            Told::Restore(_) | Told::Suspect(_) => {}
+                            Told::Restore(_) | Told::Suspect(_) | Told::Hook(_) => {}
                         }
                     }
                 }

@@ -1,0 +1,124 @@
+//! Hooks in the engine and in the journal: what is remembered before a command runs, and what is
+//! owed after a restart.
+
+#![allow(clippy::unwrap_used)]
+
+mod packets;
+
+use opensesame_spa::access::{ClientId, ServiceId};
+use opensesame_spa::daemon::store::{Directory, Journal, Told};
+use opensesame_spa::engine::{Command, Engine, Moment, Name, Note, Record, Subject};
+use opensesame_spa::time::Now;
+use packets::*;
+use std::path::Path;
+
+fn note(moment: Moment, n: u8) -> Note {
+    let subject = Subject {
+        service: ServiceId([1; 4]),
+        client: ClientId([2; 8]),
+        from: format!("10.0.0.{n}").parse().unwrap(),
+        to: "tcp/22".parse().unwrap(),
+    };
+    Note { moment, subject, name: Name::new("-a\n'\"$(b)") }
+}
+
+fn commands(e: &mut Engine) -> Vec<Command> {
+    std::iter::from_fn(|| e.poll_command()).collect()
+}
+
+fn owed(told: &[Told]) -> Vec<Note> {
+    let one = |t: &Told| match t {
+        Told::Hook(note) => Some(*note),
+        Told::Suspect(_) | Told::Grant(_) | Told::Restore(_) => None,
+    };
+    told.iter().filter_map(one).collect()
+}
+
+#[test]
+fn an_opening_is_told_when_it_is_durable_and_a_closing_when_it_is_written() {
+    let mut e = engine(vec![access(1)]);
+    commands(&mut e);
+    let opening = note(Moment::Opening, 1);
+    e.handle_hook(opening);
+    e.handle_turn(at(0));
+    let told = commands(&mut e);
+    assert_eq!(told[0], Command::Record(Record::Hook(opening)));
+    let Some(Command::Sync(ticket)) = told.last() else { panic!("{told:?}") };
+    assert!(!told.contains(&Command::Hook(opening)));
+    // One that comes while that sync is under way waits for the next.
+    let other = note(Moment::Opening, 2);
+    e.handle_hook(other);
+    e.handle_turn(at(0));
+    assert_eq!(commands(&mut e), [Command::Record(Record::Hook(other))]);
+    e.handle_synced(*ticket, at(0));
+    assert_eq!(commands(&mut e), [Command::Hook(opening)]);
+    e.handle_turn(at(0));
+    assert!(matches!(commands(&mut e).last(), Some(Command::Sync(_))));
+    let closing = note(Moment::Closing, 1);
+    e.handle_hook(closing);
+    assert_eq!(commands(&mut e), [Command::Record(Record::Hook(closing)), Command::Hook(closing)]);
+}
+
+#[test]
+fn a_disk_that_fails_holds_nothing_up_for_good() {
+    let mut e = engine(vec![access(1)]);
+    commands(&mut e);
+    let (opening, closing) = (note(Moment::Opening, 1), note(Moment::Closing, 2));
+    e.handle_hook(opening);
+    e.handle_turn(at(0));
+    e.handle_store_failed();
+    e.handle_hook(closing);
+    assert_eq!(commands(&mut e), [Command::Hook(closing)]);
+    assert!(e.snapshot(true).contains(&Record::Hook(opening)));
+    e.handle_store_mended();
+    assert_eq!(commands(&mut e), [Command::Hook(opening)]);
+}
+
+/// An engine with its journal in that directory.
+fn server(path: &Path, boot: u8, now: Now) -> (Engine, Journal<Directory>, Vec<Told>) {
+    let disk = Directory::new(std::fs::File::open(path).unwrap().into());
+    let (journal, history) = Journal::open(disk).unwrap();
+    let mut journal = journal.with_segments(16 * 128);
+    let mut with = setup(vec![access(1)]);
+    with.boot = [boot; 16];
+    let mut engine = Engine::start(with, &history, now);
+    if engine.wants_segment() {
+        journal.mend(&mut engine).unwrap();
+    }
+    let told = journal.turn(&mut engine, now).told;
+    (engine, journal, told)
+}
+
+#[test]
+fn what_is_owed_survives_a_kill_a_reboot_and_new_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut e, mut journal, told) = server(dir.path(), 1, at(0));
+    assert_eq!(owed(&told), []);
+    let mut say = |moment, n| {
+        e.handle_hook(note(moment, n));
+        let turn = journal.turn(&mut e, at(0));
+        assert!(turn.failed.is_none());
+        if let Some(ticket) = turn.sync {
+            journal.sync().unwrap();
+            e.handle_synced(ticket, at(0));
+        }
+        owed(&journal.turn(&mut e, at(0)).told)
+    };
+    // Far more than a segment holds.
+    for n in 0..60 {
+        assert_eq!(say(Moment::Opening, n), [note(Moment::Opening, n)]);
+    }
+    // Told and not run, or run and not known to be: owed. Run: not owed.
+    (0..20).for_each(|n| drop(say(Moment::Opened, n)));
+    (0..40).for_each(|n| drop(say(Moment::Closing, n)));
+    (0..30).for_each(|n| drop(say(Moment::Closed, n)));
+    // And begun again.
+    say(Moment::Opening, 7);
+    let numbers = [7].into_iter().chain(30..60);
+    let expected: Vec<Note> = numbers.map(|n| note(Moment::Opening, n)).collect();
+    drop((e, journal));
+    for boot in [1, 1, 2, 3] {
+        let (_, _, told) = server(dir.path(), boot, at(1_000));
+        assert_eq!(owed(&told), expected, "boot {boot}");
+    }
+}

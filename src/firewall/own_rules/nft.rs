@@ -41,10 +41,8 @@ impl Reader<'_> {
             // A set without elements prints none.
             return Some(set.get("elem").and_then(Value::as_array).map_or(&[], Vec::as_slice));
         }
-        match value.get("set").unwrap_or(value) {
-            Value::Array(all) => Some(all),
-            one => Some(std::slice::from_ref(one)),
-        }
+        let one = value.get("set").unwrap_or(value);
+        Some(one.as_array().map_or_else(|| std::slice::from_ref(one), Vec::as_slice))
     }
 
     /// Whether one of the values is among those of the right side.

@@ -79,7 +79,7 @@ fn rule(line: &str, probe: Probe) -> Option<(String, Rule)> {
             }
             "--dport" | "--dports" | "--destination-ports" => {
                 let has = has(value(), probe.port);
-                named |= has && !inverted;
+                named |= has;
                 Holds::sure(has)
             }
             "--ctstate" | "--state" => {
@@ -145,7 +145,7 @@ pub(super) fn untrack(text: &str, six: bool, port: u16) -> Vec<String> {
         let words = words(line);
         let after = |option: &str| words.iter().skip_while(|w| *w != option).nth(1);
         let tcp = after("-p").is_none_or(|p| p == "tcp");
-        let ports = ["--dport", "--dports", "--sport", "--sports"].map(|o| after(o));
+        let ports = ["--dport", "--dports", "--sport", "--sports"].map(after);
         let ours = ports.iter().flatten().any(|list| has(list, Some(port)))
             || ports.iter().flatten().count() == 0 && after("-i").is_none_or(|i| i != "lo");
         let target = after("-j").map_or("", |t| t.as_str());

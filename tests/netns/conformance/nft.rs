@@ -49,24 +49,21 @@ fn seen(value: &Value, left: u64) -> Seen {
         return Seen::new(value.as_str().unwrap(), "tcp", (1, u16::MAX), left);
     };
     let number = |v: &Value| u16::try_from(v.as_u64().unwrap()).unwrap();
-    let ports = match &parts[2] {
-        Value::Object(range) => (number(&range["range"][0]), number(&range["range"][1])),
-        port => (number(port), number(port)),
+    let ports = match parts[2].get("range") {
+        Some(range) => (number(&range[0]), number(&range[1])),
+        None => (number(&parts[2]), number(&parts[2])),
     };
     let protocol = parts[1].as_str().unwrap();
     let address = |v: &Value| v.as_str().unwrap().to_string();
-    match &parts[0] {
-        Value::String(host) => Seen::new(host, protocol, ports, left),
-        wide if wide.get("prefix").is_some() => {
-            let prefix = &wide["prefix"];
-            let text = format!("{}/{}", address(&prefix["addr"]), prefix["len"]);
-            Seen::new(&text, protocol, ports, left)
-        }
-        wide => {
-            let [first, last] = [0, 1].map(|i| address(&wide["range"][i]).parse().unwrap());
-            Seen { from: (first, last), ..Seen::new("192.0.2.1", protocol, ports, left) }
-        }
+    if let Some(prefix) = parts[0].get("prefix") {
+        let text = format!("{}/{}", address(&prefix["addr"]), prefix["len"]);
+        return Seen::new(&text, protocol, ports, left);
     }
+    if let Some(range) = parts[0].get("range") {
+        let [first, last] = [0, 1].map(|i| address(&range[i]).parse().unwrap());
+        return Seen { from: (first, last), ..Seen::new("192.0.2.1", protocol, ports, left) };
+    }
+    Seen::new(&address(&parts[0]), protocol, ports, left)
 }
 
 impl Reader for Nft {

@@ -111,10 +111,6 @@ fn pinhole_beside(backend: &str) {
     server.becomes_shut(STRANGER);
     assert!(own_rules(&server).contains("--mark 0x40000000/0x40000000 -j ACCEPT"));
 
-    if backend == "iptables" {
-        // There the mark is for lease holders alone.
-        ufw(&server, &["ufw", "allow", "41841/udp"]);
-    }
     server.open("alice", &["--for", "30m"]);
     server.becomes_open(CLIENT);
     is_at(&server, CLIENT, 443, Tried::Open);

@@ -229,6 +229,15 @@ impl Rules<'_> {
         for name in ["lo"].into_iter().chain(shield.trusted.iter().map(String::as_str)) {
             rule(CHAIN, &format!("-i {name} -j RETURN"));
         }
+        // Everybody may ask: the machine's own rules drop, and need no rule for that.
+        let asks = match &shield.form {
+            Form::Shield => None,
+            Form::Mark(bits) => Some(format!("-j MARK --set-xmark {bits:#x}/{bits:#x}")),
+            Form::Chain { .. } => Some("-j ACCEPT".to_string()),
+        };
+        for (port, admit) in shield.listening.iter().filter_map(|p| Some((p, asks.as_ref()?))) {
+            rule(CHAIN, &format!("-p udp -m udp --dport {port} {LOCAL} {admit}"));
+        }
         let to = if shield.form == Form::Shield { JUDGE } else { LEASE };
         for (protected, _) in &shield.protected {
             rule(CHAIN, &format!("{} {LOCAL} -g {to}", ports("dport", protected)));

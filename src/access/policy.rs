@@ -225,10 +225,13 @@ impl Policy {
         self.services.values().any(|s| cuts(s) && s.ports.iter().any(|p| p.overlaps(ports)))
     }
 
-    /// For how many seconds at most a lease on these ports goes on while a connection lives.
+    /// For how many seconds at most this client's lease on these ports goes on while a connection
+    /// lives.
     #[must_use]
-    pub fn while_connected(&self, ports: &Ports) -> Option<u32> {
-        let has = |s: &&Service| s.ports.iter().any(|p| p.contains(ports));
+    pub fn while_connected(&self, access: &Access, ports: &Ports) -> Option<u32> {
+        let has = |s: &&Service| {
+            access.services.contains(&s.id) && s.ports.iter().any(|p| p.contains(ports))
+        };
         self.services.values().filter(has).filter_map(|s| s.while_connected).max()
     }
 

@@ -3,17 +3,16 @@
 mod bans;
 mod connections;
 mod listing;
+mod replace;
 mod touched;
 
 pub(super) use touched::Touched;
 
-use super::config::{Block, Config};
 use super::log::Limit;
-use super::system;
 use crate::access::{Access, Action, Claim, ClientId, Denied, Policy, Prefix, Services};
 use crate::firewall::{Bar, Change, Element, Error, Firewall, Lease, LeaseTable, Opening};
 use crate::time::{Mono, Now, Seconds, Unix};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 /// A kernel that did not take it is asked again after so many ms.
@@ -39,8 +38,10 @@ pub(super) struct Enforcer {
     followed: connections::Followed,
     /// What was prolonged, and nobody has remembered yet.
     prolonged: Vec<Claim>,
+    /// What the journal remembers, and is over.
+    over: Vec<Claim>,
     /// Through which connections are still to be cut.
-    owed: BTreeSet<Element>,
+    owed: connections::Owed,
     /// The kernel has been told everything once.
     synced: bool,
     /// When the kernel is told everything anew, because it did not take something.
@@ -65,7 +66,8 @@ impl Enforcer {
             pending: BTreeMap::new(),
             followed: connections::Followed::default(),
             prolonged: Vec::new(),
-            owed: BTreeSet::new(),
+            over: Vec::new(),
+            owed: connections::Owed::default(),
             synced: false,
             heal: None,
             look: None,
@@ -135,6 +137,10 @@ impl Enforcer {
                     let change = self.leases.remove_of(claim.client, |l| meets(l) && !here(l));
                     self.note(change, "replaced");
                 }
+                // What the journal remembers can be over; others' leases it has ended all the same.
+                if claim.until <= now.mono {
+                    return Ok(());
+                }
                 let openings = self.leases.insert(&grant, &ports, most)?;
                 self.follow_from(claim, &ports, now);
                 let ttl = Seconds(claim.until.since(now.mono).div_ceil(1_000));
@@ -168,8 +174,9 @@ impl Enforcer {
         // What is over has still ended others' leases when it came.
         if claim.action == Action::Close || claim.replace || claim.until > now.mono {
             let _ = self.judge(claim, now);
-        } else {
-            self.owe(claim, now);
+        }
+        if claim.until <= now.mono {
+            self.over.push(*claim);
         }
     }
 
@@ -194,6 +201,7 @@ impl Enforcer {
             let (name, service) = (self.name(lease.client()), self.services(&[to]));
             log::info!("{why} client={name} service={service} address={from} ports={to}");
             self.touch(lease.client(), lease.element(), None);
+            self.follow_no_more(lease.client(), lease.element());
         }
         self.pending.extend(change.open.into_iter().map(|o| (o.element, Some(o.until))));
         self.pending.extend(change.close.into_iter().map(|e| (e, None)));
@@ -210,8 +218,9 @@ impl Enforcer {
             self.check(done, now);
         }
         let pending = std::mem::take(&mut self.pending);
-        let shut = pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
-        let shut = self.owe_cuts(shut);
+        let shut: Vec<Element> =
+            pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
+        self.owe_cuts(&shut);
         let open: Vec<Opening> = pending
             .iter()
             .filter_map(|(element, until)| until.map(|until| Opening { element: *element, until }))
@@ -235,7 +244,9 @@ impl Enforcer {
     /// The kernel will be told everything; what was to be cut still is.
     fn forget_pending(&mut self) {
         let pending = std::mem::take(&mut self.pending);
-        self.owe_cuts(pending.into_iter().filter(|(_, u)| u.is_none()).map(|(e, _)| e).collect());
+        let shut: Vec<Element> =
+            pending.iter().filter(|(_, until)| until.is_none()).map(|(e, _)| *e).collect();
+        self.owe_cuts(&shut);
     }
 
     /// Ends what is over, and heals what has to be healed.
@@ -251,8 +262,9 @@ impl Enforcer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        let own = [self.leases.poll_timeout(), self.followed.poll_timeout(), self.heal, self.look];
-        own.into_iter().flatten().min()
+        let connections = [self.followed.poll_timeout(), self.owed.poll_timeout()];
+        let own = [self.leases.poll_timeout(), self.heal, self.look];
+        own.into_iter().chain(connections).flatten().min()
     }
 
     /// What tells of others' changes to our rules.
@@ -304,25 +316,6 @@ impl Enforcer {
 
     pub(super) fn describe(&self) -> String {
         self.firewall.describe()
-    }
-
-    /// Other ports are protected from now on, or by another backend, which leaves nothing of the
-    /// one before: it would shut out whom the new one lets in.
-    pub(super) fn replace(&mut self, config: &Config, other: bool, now: Now) -> Result<(), Error> {
-        let mut firewall = system::backend(config.backend, &config.shield())?;
-        if config.gate.as_ref().is_some_and(|gate| gate.block == Block::Firewall) {
-            firewall.can_bar()?;
-        }
-        config.needs(firewall.as_mut())?;
-        let bars = self.bars(now);
-        firewall.set_bars(&bars);
-        firewall.sync(&self.leases.openings(), now)?;
-        if other {
-            self.firewall.uninstall()?;
-        }
-        self.firewall = firewall;
-        self.pending.clear();
-        Ok(())
     }
 
     /// A client is new or its entry has changed: no lease outlives the credential.

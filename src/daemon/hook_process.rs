@@ -80,7 +80,7 @@ impl Process {
                 let Frame::Hook(part) = frame else { return Err(gone(Broken::Frame)) };
                 match part {
                     Hook::Word(word) => self.words.push(word),
-                    Hook::Run(order) => self.begin(order, clock::now()),
+                    Hook::Run(order) => self.begin(order, clock::now())?,
                     Hook::Note(_) | Hook::User(_) | Hook::Ended(_) => {
                         return Err(gone(Broken::Frame));
                     }
@@ -113,16 +113,21 @@ impl Process {
         Ok(())
     }
 
-    fn begin(&mut self, order: Order, now: Now) {
+    /// # Errors
+    /// When it could not be started for a reason that passes: a process that begins again is told
+    /// again of what is owed.
+    fn begin(&mut self, order: Order, now: Now) -> Result<(), String> {
         let words = std::mem::take(&mut self.words);
         let ticket = order.ticket;
         match Running::start(order, &words, now) {
             Ok(running) => self.running.push(running),
-            Err(why) => {
+            Err((why, true)) => return Err(why),
+            Err((why, false)) => {
                 log::warn!("{why}");
                 self.channel.push(&Frame::Hook(Hook::Ended(ticket)), 0, vec![]);
             }
         }
+        Ok(())
     }
 
     /// Reads what the commands say, and buries those that have ended.

@@ -26,6 +26,8 @@ struct Kept {
     #[serde(default)]
     forwards: Vec<(String, SocketAddr)>,
     #[serde(default)]
+    cuts: Vec<String>,
+    #[serde(default)]
     trusted: Vec<String>,
     #[serde(default)]
     pinhole: Option<KeptPinhole>,
@@ -74,6 +76,7 @@ pub(super) fn keep(config: &Config) {
         reset: of(Refuse::Reset),
         routed: shield.routed.iter().map(routed).collect(),
         forwards: shield.forwards.iter().map(|f| (f.from.to_string(), f.to)).collect(),
+        cuts: shield.cuts.iter().map(ToString::to_string).collect(),
         trusted: shield.trusted.clone(),
         pinhole: match shield.form.clone() {
             Form::Shield => None,
@@ -107,8 +110,15 @@ pub(super) fn restore(config: &Config) -> Result<&'static str, ServeError> {
         present.uninstall()?;
         return Ok("our rules are gone, and the ports are as the machine has them");
     };
+    let other = outlives((config.backend, &config.form), (kind, &shield.form));
+    // Two guests of one table would be in each other's way; in a pinhole nobody comes in without us.
+    let guest = |form: &Form| matches!(form, Form::Chain { .. });
+    let first = other && guest(&config.form) && guest(&shield.form);
+    if first {
+        present.uninstall()?;
+    }
     backend(kind, &shield)?.sync(&[], super::clock::now())?;
-    if outlives((config.backend, &config.form), (kind, &shield.form)) {
+    if other && !first {
         present.uninstall()?;
     }
     Ok("the shield is the one that was good before")
@@ -144,6 +154,7 @@ fn read(text: &str) -> Option<(Backend, Shield)> {
         listening: kept.listening,
         routed: routed.collect::<Option<_>>()?,
         forwards: forwards.collect::<Option<_>>()?,
+        cuts: kept.cuts.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?,
         trusted: kept.trusted,
         form: match kept.pinhole {
             None => Form::Shield,

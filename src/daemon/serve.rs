@@ -4,7 +4,7 @@ use super::config::{Backend, Block, Config, ConfigError, Place};
 use super::priv_process::Priv;
 use super::system::{ServeError, backend, load, outlives, system};
 use super::{clock, control, last_good};
-use crate::access::{Ports, Protocol, Service};
+use crate::access::{Ports, Prefix, Protocol, Service, canonical};
 use crate::firewall::{Error, Form, Shield};
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc;
@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{User, geteuid};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -37,7 +38,7 @@ pub struct Options {
 /// Why it could not start; nothing has been opened then.
 pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     let (mut config, key, clients) = match load(path) {
-        Err(why) if !options.check => return Err(shut(path, why)),
+        Err(why) if !options.check && !options.observe => return Err(shut(path, why)),
         loaded => loaded?,
     };
     if options.check {
@@ -88,6 +89,7 @@ pub fn serve(path: &Path, options: &Options) -> Result<(), ServeError> {
     if !config.hooks.commands.is_empty() {
         hook_user(user, &config.hooks.user)?;
     }
+    hooks_have_a_user(&config, user)?;
     let state = state_dir(&config.server.state_dir, user)?;
     let journal = state.try_clone().map_err(system("state directory"))?.into();
     let control = control::listen(&config.server.control).map_err(|e| {
@@ -156,9 +158,14 @@ pub fn session_at_stake(config: &Config) -> Option<String> {
     let about = std::env::var("SSH_CONNECTION").ok()?;
     // sshd(8): the client's address and port, the server's address and port.
     let mut words = about.split_whitespace();
-    let (from, port) = (words.next()?, words.nth(2)?.parse().ok()?);
+    let (from, _) = (words.next()?, words.next()?);
+    let (here, port): (IpAddr, u16) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let own = Ports::new(Protocol::Tcp, port, port)?;
-    let elsewhere = |s: &Service| matches!(config.places.get(&s.id), Some(Place::Hosts(_)));
+    let here = Prefix::host(canonical(here));
+    let elsewhere = |s: &Service| match config.places.get(&s.id) {
+        Some(Place::Hosts(hosts)) => !hosts.iter().any(|net| net.contains(&here)),
+        Some(Place::Forward(_)) | None => false,
+    };
     let mut shut = config.services.iter().filter(|s| !elsewhere(s));
     let service = shut.find(|s| s.ports.iter().any(|p| p.contains(&own)))?;
     // What no rule with `keep state` let in has no state, and is judged anew with each packet.
@@ -253,6 +260,25 @@ pub(super) fn hook_user(
     name: &str,
 ) -> Result<Option<(u32, u32)>, ServeError> {
     other_user(engine, name, "[hook]")
+}
+
+/// Hooks run with the rights of nobody else: not of `[priv]`, whose user they would have where there is
+/// only one, and not of `[engine]`, whose journal they could write.
+pub(super) fn hooks_have_a_user(
+    config: &Config,
+    engine: Option<(u32, u32)>,
+) -> Result<(), ServeError> {
+    if config.hooks.commands.is_empty() {
+        return Ok(());
+    }
+    let wrong = |what: &str| Err(ServeError::System(format!("on-open and on-close: {what}")));
+    match (engine, hook_user(engine, &config.hooks.user)?) {
+        (None, _) | (_, None) => wrong("they take a user of their own, and there is only one here"),
+        (Some(engine), Some(hook)) if engine.0 == hook.0 => {
+            wrong("[hook] would share a user with [engine]: add `_opensesame-hook`")
+        }
+        (Some(_), Some(_)) => Ok(()),
+    }
 }
 
 /// Never root, and never the user of `[engine]` where there is another one.

@@ -285,7 +285,7 @@ impl Engine {
     /// An administrator has ended this client's leases, or all on these addresses, or one goes on
     /// while it is used: remembered, so that a restart does not know better.
     pub fn handle_decided(&mut self, claim: Claim) {
-        self.commands.push_back(Command::Record(Record::of(&claim)));
+        self.remember(Record::of(&claim));
         self.ledger.note(claim);
     }
 

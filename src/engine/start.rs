@@ -8,7 +8,7 @@ use super::order::Order;
 use super::replay::Cache;
 use super::suspicion::{Rules, Suspicion};
 use super::{Client, Command, Engine, Knock, Plain, Record, Suspect, Window};
-use crate::access::{Access, Action, Claim, Policy};
+use crate::access::{Access, Action, Claim, Policy, Ports};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use std::collections::VecDeque;
@@ -112,14 +112,16 @@ impl Engine {
             engine.handle_record(record, same.is_some(), now);
         }
         engine.cache.forget(now);
-        // What has ended since, and was to end connections.
-        let over: Vec<Claim> =
-            engine.ledger.claims().filter(|c| c.until <= now.mono).copied().collect();
-        for claim in over.into_iter().filter(|c| c.action == Action::Open && !c.replace) {
-            let access = engine.policy.client(claim.client);
-            let Some(Ok(ports)) = access.map(|a| engine.policy.ports(a, &claim)) else { continue };
-            if ports.iter().any(|p| engine.policy.cuts(p)) {
-                engine.commands.push_back(Command::Restore(claim));
+        // What has ended since, where connections mean something for it.
+        let over = |c: &&Claim| c.until <= now.mono && c.action == Action::Open;
+        let over: Vec<Claim> = engine.ledger.claims().filter(over).copied().collect();
+        for claim in over {
+            let Some(access) = engine.policy.client(claim.client) else { continue };
+            let Ok(ports) = engine.policy.ports(access, &claim) else { continue };
+            let policy = &engine.policy;
+            let follows = |p: &Ports| policy.while_connected(access, p).is_some();
+            if ports.iter().any(|p| policy.cuts(p) || follows(p)) {
+                engine.commands.push_back(Command::Restore(Claim { replace: false, ..claim }));
             }
         }
         engine.ledger.forget(now, engine.cache.oldest(now));

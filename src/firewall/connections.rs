@@ -5,7 +5,7 @@
 //! side makes a new one. So the socket goes first (SOCK_DESTROY, kernel 4.5), which tells the peer by
 //! a reset, and who comes by what is left is dropped by a rule of the caller.
 
-use super::{Element, Error, Failure, Routed, Socket};
+use super::{Cover, Element, Error, Failure, Shield, Socket};
 use crate::access::{Ports, Prefix, Protocol, canonical};
 use netlink_bindings::inet_diag::{Msg, ReqV2, TcpState};
 use nix::errno::Errno;
@@ -76,12 +76,12 @@ impl Connections {
     pub(super) fn through(
         &mut self,
         elements: &[Element],
-        routed: &[Routed],
+        shield: &Shield,
     ) -> Result<Vec<Element>, Error> {
         if elements.is_empty() {
             return Ok(Vec::new());
         }
-        let live = self.find(elements, routed)?;
+        let live = self.find(elements, shield)?;
         let lives = |e: &&Element| live.iter().any(|l| l.established && holds(e, &l.through));
         Ok(elements.iter().filter(lives).copied().collect())
     }
@@ -91,12 +91,12 @@ impl Connections {
     pub(super) fn cut(
         &mut self,
         elements: &[Element],
-        routed: &[Routed],
+        shield: &Shield,
         spared: &dyn Fn(&Element) -> bool,
         mut shut: impl FnMut(&[Element]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for _ in 0..ROUNDS {
-            let mut live = self.find(elements, routed)?;
+            let mut live = self.find(elements, shield)?;
             live.retain(|l| !spared(&l.through));
             if live.is_empty() {
                 break;
@@ -128,9 +128,14 @@ impl Connections {
         }
     }
 
-    fn find(&mut self, elements: &[Element], routed: &[Routed]) -> Result<Vec<Live>, Failure> {
+    fn find(&mut self, elements: &[Element], shield: &Shield) -> Result<Vec<Live>, Failure> {
         let mut live = Vec::new();
-        let wanted = |through: &Element| elements.iter().any(|e| holds(e, through));
+        let cover = Cover::new(elements.iter().copied());
+        let own_port = |to: &Ports| shield.protected.iter().any(|(p, _)| p.contains(to));
+        let routed = |at: IpAddr, to: &Ports| {
+            let at = Prefix::host(at);
+            shield.routed.iter().any(|r| r.ports.contains(to) && r.at.contains(&at))
+        };
         for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
             let request = ReqV2 {
                 family: family as u8,
@@ -138,17 +143,25 @@ impl Connections {
                 states: states(),
                 ..ReqV2::new()
             };
-            self.diag.dump(BY_FAMILY, request.as_slice(), |payload| {
-                live.extend(session(payload).filter(|l| wanted(&l.through)));
-            })?;
+            let dumped = self.diag.dump(BY_FAMILY, request.as_slice(), |payload| {
+                let here = |(live, at): &(Live, IpAddr)| {
+                    let to = &live.through.to;
+                    cover.covers(&live.through) && (own_port(to) || routed(*at, to))
+                };
+                live.extend(session(payload).filter(here).map(|(live, _)| live));
+            });
+            if let Err(failure) = dumped {
+                self.tell("sessions of this machine are not found", failure);
+            }
         }
         let mut own = Vec::new();
         self.route.dump(GET_ADDRESS, &[0; 8], |payload| own.extend(own_address(payload)))?;
-        let here = |at: IpAddr| {
-            own.contains(&at) || routed.iter().any(|r| r.at.contains(&Prefix::host(at)))
+        own.sort_unstable();
+        let here = |at: IpAddr, to: &Ports| {
+            own_port(to) && own.binary_search(&at).is_ok() || routed(at, to)
         };
         let dumped = self.track.dump(GET, &[0; 4], |payload| {
-            live.extend(entry(payload, here).filter(|l| wanted(&l.through)));
+            live.extend(entry(payload, here).filter(|l| cover.covers(&l.through)));
         });
         if let Err(failure) = dumped {
             // A kernel without ctnetlink: what ends here is found all the same.
@@ -172,15 +185,16 @@ fn states() -> u32 {
         .fold(0, |mask, state| mask | 1 << state as u32)
 }
 
-/// A session out of an answer of sock_diag: `inet_diag_msg`, whose third byte is the state.
-fn session(payload: &[u8]) -> Option<Live> {
+/// A session out of an answer of sock_diag (`inet_diag_msg`, whose second byte is the state), and the
+/// address here.
+fn session(payload: &[u8]) -> Option<(Live, IpAddr)> {
     let msg = Msg::new_from_slice(payload.get(..Msg::len())?)?;
-    let v4 = || msg.sockid.dst.first_chunk::<4>().map(|a| IpAddr::V4(Ipv4Addr::from(*a)));
-    let peer = match i32::from(msg.family) {
-        nix::libc::AF_INET => v4()?,
-        nix::libc::AF_INET6 => canonical(IpAddr::V6(Ipv6Addr::from(msg.sockid.dst))),
-        _ => return None,
+    let address = |bytes: &[u8; 16]| match i32::from(msg.family) {
+        nix::libc::AF_INET => bytes.first_chunk::<4>().map(|a| IpAddr::V4(Ipv4Addr::from(*a))),
+        nix::libc::AF_INET6 => Some(canonical(IpAddr::V6(Ipv6Addr::from(*bytes)))),
+        _ => None,
     };
+    let (peer, own) = (address(&msg.sockid.dst)?, address(&msg.sockid.src)?);
     let request = ReqV2 {
         family: msg.family,
         protocol: Protocol::Tcp.number(),
@@ -189,11 +203,12 @@ fn session(payload: &[u8]) -> Option<Live> {
         ..ReqV2::new()
     };
     let state = u32::from(*payload.get(1)?);
-    Some(Live {
+    let live = Live {
         through: element(peer, Protocol::Tcp, u16::from_be(msg.sockid._sport_be))?,
         established: [TcpState::Established as u32, TcpState::CloseWait as u32].contains(&state),
         handle: Handle::Socket(request.as_slice().to_vec()),
-    })
+    };
+    Some((live, own))
 }
 
 fn element(peer: IpAddr, protocol: Protocol, port: u16) -> Option<Element> {
@@ -254,18 +269,20 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
 
 /// An entry to a protected port of this machine, or of one that it routes to. One that our own
 /// datagrams began is seen from its other end.
-fn entry(payload: &[u8], here: impl Fn(IpAddr) -> bool) -> Option<Live> {
+fn entry(payload: &[u8], here: impl Fn(IpAddr, &Ports) -> bool) -> Option<Live> {
     // Behind `nfgenmsg`.
     let rest = payload.get(4..)?;
     let original = tuple(attribute(rest, ORIGINAL)?)?;
     let reply = tuple(attribute(rest, REPLY)?)?;
-    let through = match original.protocol {
-        Protocol::Udp if here(original.from) && !here(original.to) => {
-            element(reply.from, Protocol::Udp, reply.ports.1)?
-        }
-        protocol if here(original.to) => element(original.from, protocol, original.ports.1)?,
-        Protocol::Tcp | Protocol::Udp => return None,
+    let ask = |at: IpAddr, from: IpAddr, port: u16| {
+        element(from, original.protocol, port).filter(|through| here(at, &through.to))
     };
+    let asked = ask(original.to, original.from, original.ports.1);
+    let begun = || match original.protocol {
+        Protocol::Udp => ask(original.from, reply.from, reply.ports.1),
+        Protocol::Tcp => None,
+    };
+    let through = asked.or_else(begun)?;
     let state = || {
         let tcp = attribute(attribute(rest, PROTOINFO)?, 1)?;
         attribute(tcp, 1)?.first().copied()
@@ -316,7 +333,7 @@ mod tests {
 
     fn read(parts: &[Vec<u8>]) -> Option<Live> {
         let payload = [vec![2, 0, 0, 0], parts.concat()].concat();
-        entry(&payload, |at| at == IpAddr::from(OWN))
+        entry(&payload, |at, _| at == IpAddr::from(OWN))
     }
 
     #[test]

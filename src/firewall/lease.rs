@@ -1,6 +1,6 @@
 //! What is open and until when, pure: the one place where a lease begins and ends.
 
-use super::{Element, Opening};
+use super::{Cover, Element, Opening};
 use crate::access::{ClientId, Denied, Grant, Ports};
 use crate::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +53,7 @@ pub struct LeaseTable {
     elements: BTreeMap<Element, BTreeMap<ClientId, Mono>>,
     ends: BTreeSet<Lease>,
     clients: BTreeMap<ClientId, BTreeSet<Element>>,
+    cover: Cover,
 }
 
 impl LeaseTable {
@@ -87,6 +88,7 @@ impl LeaseTable {
     }
 
     fn put(&mut self, client: ClientId, element: Element, until: Mono) -> Option<Opening> {
+        self.cover.insert(element);
         let clients = self.elements.entry(element).or_default();
         let before = clients.values().max().copied();
         match clients.get_mut(&client) {
@@ -146,6 +148,7 @@ impl LeaseTable {
             clients.remove(&lease.client);
             if clients.is_empty() {
                 self.elements.remove(&lease.element);
+                self.cover.remove(&lease.element);
             }
             if let Some(held) = self.clients.get_mut(&lease.client) {
                 held.remove(&lease.element);
@@ -185,8 +188,7 @@ impl LeaseTable {
     /// Whether a lease lets that address reach that port.
     #[must_use]
     pub fn covers(&self, element: &Element) -> bool {
-        let holds = |e: &&Element| e.from.contains(&element.from) && e.to.contains(&element.to);
-        self.elements.contains_key(element) || self.elements.keys().any(|e| holds(&e))
+        self.cover.covers(element)
     }
 
     /// When this client's lease on this element ends, if he has one.

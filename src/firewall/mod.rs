@@ -7,6 +7,7 @@
 mod boxes;
 #[cfg(target_os = "linux")]
 mod connections;
+mod cover;
 mod dry_run;
 #[cfg(target_os = "linux")]
 pub mod iptables;
@@ -31,6 +32,7 @@ use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 #[cfg(target_os = "linux")]
 use connections::Connections;
+use cover::Cover;
 #[cfg(target_os = "linux")]
 use nftables::{Failure, Socket};
 use program::Program;
@@ -78,6 +80,9 @@ pub struct Shield {
     pub routed: Vec<Routed>,
     /// Ports of this machine whose connections are led on, sorted.
     pub forwards: Vec<Forward>,
+    /// Ports whose connections end with the lease, sorted: nothing comes in there by an entry of
+    /// connection tracking that the other side has made anew.
+    pub cuts: Vec<Ports>,
     /// Interfaces whose packets are not ours to judge, as loopback's are not.
     pub trusted: Vec<String>,
     /// Whether we drop, or admit where the machine's own rules drop.

@@ -122,6 +122,7 @@ impl Config {
         let mut legacy = legacy::read(path, text, &raw, &mut services)?;
         legacy.extend(knock::read(path, text, &raw.knock, &mut services)?);
         service::alone(&services, &places).map_err(wrong)?;
+        service::cuts_hold(&form, &services, &places).map_err(wrong)?;
         let (listen, captures) = listeners(path, text, &raw, &services, &knock::steps(&legacy))?;
         let plain = |raw: &Spanned<RawListen>| mode(raw.get_ref()).0 == Mode::Plain;
         let has = |l: &Legacy| matches!(l.how, How::Plain(_));

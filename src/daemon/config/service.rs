@@ -6,7 +6,7 @@ use super::raw::{
     RawAssurance, RawFirewall, RawMode, RawOnExpiry, RawPinhole, RawRefuse, RawService,
 };
 use super::server_file::Config;
-use crate::access::{Assurance, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId};
+use crate::access::{Assurance, OnExpiry, Ports, Prefix, Protocol, Refuse, Service, ServiceId};
 use crate::crypto::service_name;
 use crate::firewall::{Error, Firewall, Form, Forward, Routed, Shield};
 use std::collections::BTreeMap;
@@ -102,6 +102,10 @@ pub(super) fn places(
                 let mut families: Vec<bool> = to.iter().map(SocketAddr::is_ipv4).collect();
                 families.sort_unstable();
                 families.dedup();
+                let nowhere = |a: &SocketAddr| Prefix::host(a.ip()).is_unusable();
+                if to.iter().any(nowhere) {
+                    return Err(wrong("forward: no other host has that address"));
+                }
                 if to.is_empty() || families.len() != to.len() || to.iter().any(|a| a.port() == 0) {
                     return Err(wrong("forward: one ADDR:PORT, or one of each family"));
                 }
@@ -134,6 +138,25 @@ pub(super) fn alone(
         }
     }
     Ok(())
+}
+
+/// A cut has to hold: in a pinhole the machine's own rules let what they take for established pass,
+/// and only a socket of this machine that is gone ends it.
+pub(super) fn cuts_hold(
+    form: &Form,
+    services: &[Service],
+    places: &BTreeMap<ServiceId, Place>,
+) -> Result<(), String> {
+    let udp = |p: &Ports| p.protocol() == Protocol::Udp;
+    let cut = |s: &&Service| s.on_expiry == OnExpiry::Cut;
+    let loose = |s: &&Service| places.contains_key(&s.id) || s.ports.iter().any(udp);
+    match services.iter().filter(cut).find(loose).filter(|_| *form != Form::Shield) {
+        Some(service) => Err(format!(
+            "[service.{}]: on-expiry = \"cut\" in a pinhole is for tcp ports of this machine alone",
+            service.name
+        )),
+        None => Ok(()),
+    }
 }
 
 /// `[firewall]` mode and pinhole.
@@ -171,6 +194,9 @@ pub(super) fn form(path: &Path, text: &str, raw: &RawFirewall) -> Result<Form, C
                 }
                 Backend::Iptables | Backend::Pf | Backend::DryRun => Some(("", table.as_str())),
             };
+            if raw.backend == Backend::Nftables && table == "inet opensesame" {
+                return wrong("pinhole: that table is our own, and has no chain of yours");
+            }
             match name.is_some_and(|(_, name)| word(name)) && word(&chain) {
                 true => Ok(Form::Chain { table, chain }),
                 false => {
@@ -219,6 +245,11 @@ impl Config {
     pub fn shield(&self) -> Shield {
         let mut all: Vec<(Ports, Refuse)> = Vec::new();
         let (mut routed, mut forwards) = (Vec::new(), Vec::new());
+        let cut = |s: &&Service| s.on_expiry == OnExpiry::Cut;
+        let mut cuts: Vec<Ports> =
+            self.services.iter().filter(cut).flat_map(|s| s.ports.iter().copied()).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
         for service in &self.services {
             let own = joined(service.ports.iter().map(|p| (*p, service.refuse)).collect());
             let own = own.into_iter();
@@ -247,6 +278,7 @@ impl Config {
             listening,
             routed,
             forwards,
+            cuts,
             trusted: self.trust.clone(),
             form: self.form.clone(),
             observe: self.observe,

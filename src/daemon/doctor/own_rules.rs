@@ -2,7 +2,7 @@
 
 use super::{Finding, has, look, well};
 use crate::access::Protocol;
-use crate::daemon::config::{Backend, Config};
+use crate::daemon::config::Config;
 use crate::firewall::Form;
 use crate::firewall::own_rules::{OwnRules, Probe};
 
@@ -16,8 +16,8 @@ pub(super) fn own_rules(config: &Config) -> Vec<Finding> {
     let families: Vec<bool> = [false, true].into_iter().filter(|six| has(*six)).collect();
     let shield = config.shield();
     let pinhole = shield.form != Form::Shield;
-    // With iptables a pinhole leaves packets to us untracked, and marks those of lease holders alone.
-    let tracked = pinhole && config.backend == Backend::Nftables;
+    // A shield keeps packets to us out of connection tracking; a pinhole marks them.
+    let tracked = pinhole;
     let mark = match shield.form {
         Form::Mark(bits) if tracked => Some(bits),
         Form::Shield | Form::Mark(_) | Form::Chain { .. } => None,

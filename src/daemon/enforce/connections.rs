@@ -2,14 +2,18 @@
 //! through it, and a connection can keep its lease alive.
 
 use super::{AGAIN, Enforcer};
-use crate::access::{Action, Claim, ClientId, Services, Wanted};
+use crate::access::{Access, Action, Claim, ClientId, Ports, Services, Wanted};
 use crate::firewall::Element;
 use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So long before its end it is looked whether a lease is used, so that the kernel never forgets
-/// it; and once more at the end: ms.
-const AHEAD: u64 = 1_000;
+/// it: ms.
+const AHEAD: u64 = 2_000;
+/// The kernel is asked about connections no more often: a question reads all of them. ms.
+const PAUSE: u64 = 500;
+/// How often a cut that fails is tried.
+const TRIES: u32 = 5;
 
 /// The leases that go on while a connection lives.
 #[derive(Default)]
@@ -17,63 +21,103 @@ pub(super) struct Followed {
     /// By whom it was asked for, and until when at most it lasts.
     leases: BTreeMap<(ClientId, Element), (Claim, Mono)>,
     looks: BTreeSet<(Mono, ClientId, Element)>,
+    next: Mono,
 }
 
 impl Followed {
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        self.looks.first().map(|(at, ..)| *at)
+        self.looks.first().map(|(at, ..)| (*at).max(self.next))
     }
 }
 
+/// What is still to be cut.
+#[derive(Default)]
+pub(super) struct Owed {
+    elements: BTreeSet<Element>,
+    next: Mono,
+    failures: u32,
+}
+
+impl Owed {
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        (!self.elements.is_empty()).then_some(self.next)
+    }
+}
+
+/// For how long a lease that is used goes on: as long as the client gets when he does not say.
+fn step(access: &Access) -> u64 {
+    u64::from(access.ttl.min(access.max_ttl)) * 1_000
+}
+
+/// The same claim about one element.
+fn only(claim: &Claim, element: Element, until: Mono) -> Option<Claim> {
+    let services = Services::new(&[Wanted::Ports(element.to)])?;
+    let mut addresses = [None; 2];
+    addresses[usize::from(element.from.address().is_ipv6())] = Some(element.from);
+    Some(Claim { addresses, services, replace: false, until, ..*claim })
+}
+
 impl Enforcer {
+    /// Until when at most a lease goes on; none where connections mean nothing to it. Reckoned from
+    /// the date of the packet, which a restart does not change, and which is never later than now.
+    fn last(&self, claim: &Claim, to: &Ports, now: Now) -> Option<Mono> {
+        let access = self.policy.client(claim.client)?;
+        let most = u64::from(self.policy.while_connected(access, to)?) * 1_000;
+        let over = claim.time.min(now.unix).plus(most);
+        Some(now.mono.plus(over.since(now.unix))).filter(|last| *last > now.mono)
+    }
+
     /// A lease was given or given again: it may go on.
-    pub(super) fn follow_from(&mut self, claim: &Claim, ports: &[crate::access::Ports], now: Now) {
+    pub(super) fn follow_from(&mut self, claim: &Claim, ports: &[Ports], now: Now) {
         for to in ports {
-            let Some(most) = self.policy.while_connected(to) else { continue };
-            // Reckoned from the date of the packet, which a restart does not change.
-            let over = claim.time.plus(u64::from(most) * 1_000);
-            let last = now.mono.plus(over.since(now.unix));
+            let Some(last) = self.last(claim, to, now) else { continue };
             for from in claim.addresses() {
                 let element = Element { from, to: *to };
                 let Some(end) = self.leases.end_of(claim.client, &element) else { continue };
                 self.followed.leases.insert((claim.client, element), (*claim, last));
-                let look = (Mono(end.0.saturating_sub(AHEAD)), claim.client, element);
-                self.followed.looks.insert(look);
+                self.look_at(claim.client, element, end);
             }
         }
     }
 
-    /// Prolongs what is about to end and is used; what has to be remembered.
+    fn look_at(&mut self, client: ClientId, element: Element, end: Mono) {
+        let half = self.policy.client(client).map_or(AHEAD, |access| step(access) / 2);
+        let look = Mono(end.0.saturating_sub(AHEAD.min(half)));
+        self.followed.looks.insert((look, client, element));
+    }
+
+    /// That lease has ended.
+    pub(super) fn follow_no_more(&mut self, client: ClientId, element: Element) {
+        self.followed.leases.remove(&(client, element));
+    }
+
+    /// Prolongs what is about to end and is used.
     pub(super) fn follow(&mut self, now: Now) {
+        if self.followed.poll_timeout().is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.followed.next = now.mono.plus(PAUSE);
         let mut due = Vec::new();
         while let Some(first) = self.followed.looks.first().copied().filter(|l| l.0 <= now.mono) {
             self.followed.looks.remove(&first);
             let (_, client, element) = first;
-            match self.leases.end_of(client, &element) {
-                None => drop(self.followed.leases.remove(&(client, element))),
-                // It has been given again meanwhile.
-                Some(end) if end > now.mono.plus(AHEAD) => {}
-                Some(end) => due.push((client, element, end)),
-            }
-        }
-        if due.is_empty() {
-            return;
+            // It can have been given again meanwhile, and then has a look of its own.
+            let end = self.leases.end_of(client, &element);
+            due.extend(end.filter(|e| *e <= now.mono.plus(AHEAD)).map(|e| (client, element, e)));
         }
         let elements: Vec<Element> = due.iter().map(|(_, element, _)| *element).collect();
-        let used = self.firewall.connected(&elements).unwrap_or_else(|why| {
+        let used = self.used(&elements);
+        for (client, element, end) in due.into_iter().filter(|(_, e, _)| used.contains(e)) {
+            self.prolong(client, element, end, now);
+        }
+    }
+
+    fn used(&mut self, elements: &[Element]) -> BTreeSet<Element> {
+        let used = self.firewall.connected(elements).unwrap_or_else(|why| {
             log::error!("leases end although they may be used: {why}");
             Vec::new()
         });
-        for (client, element, end) in due {
-            if !used.contains(&element) {
-                // A connection may still begin.
-                if now.mono < end {
-                    self.followed.looks.insert((end, client, element));
-                }
-                continue;
-            }
-            self.prolong(client, element, end, now);
-        }
+        used.into_iter().collect()
     }
 
     fn prolong(&mut self, client: ClientId, element: Element, end: Mono, now: Now) {
@@ -82,24 +126,29 @@ impl Enforcer {
         else {
             return;
         };
+        let (claim, last) = (*claim, *last);
         let left = access.not_after.map_or(u64::MAX, |over| over.since(now.unix));
-        // For as long as he gets when he does not say.
-        let step = (u64::from(access.ttl.min(access.max_ttl)) * 1_000).min(left);
-        let (until, last) = (now.mono.plus(step).min(*last), *last);
-        let Some(services) = Services::new(&[Wanted::Ports(element.to)]) else { return };
-        if until <= end {
+        let until = now.mono.plus(step(access).min(left)).min(last);
+        // What he may have can have changed since.
+        let still = self.policy.while_connected(access, &element.to).is_some();
+        let Some(claim) = only(&claim, element, until.max(end)).filter(|_| still) else { return };
+        if self.policy.confirm(&claim, now).is_err() {
             return;
         }
-        let mut addresses = [None; 2];
-        addresses[usize::from(element.from.address().is_ipv6())] = Some(element.from);
-        self.prolonged.push(Claim { addresses, services, replace: false, until, ..*claim });
-        let opening = self.leases.extend(client, element, until);
-        self.pending.extend(opening.map(|o| (o.element, Some(o.until))));
-        if until < last {
-            self.followed.looks.insert((Mono(until.0 - AHEAD.min(until.0)), client, element));
+        if until > end {
+            self.prolonged.push(claim);
+            let opening = self.leases.extend(client, element, until);
+            self.pending.extend(opening.map(|o| (o.element, Some(o.until))));
+            log::debug!(
+                "goes on client={} address={} ports={}",
+                access.name,
+                element.from,
+                element.to
+            );
         }
-        let (name, Element { from, to }) = (self.name(client), element);
-        log::debug!("goes on, connected client={name} address={from} ports={to}");
+        if until.max(end) < last {
+            self.look_at(client, element, until.max(end));
+        }
     }
 
     /// What was prolonged since the last question: to be remembered.
@@ -107,49 +156,79 @@ impl Enforcer {
         std::mem::take(&mut self.prolonged)
     }
 
-    /// A lease that ended while nobody was there to cut what ran through it.
-    pub(super) fn owe(&mut self, claim: &Claim, now: Now) {
-        let Some(access) = self.policy.client(claim.client) else { return };
-        if self.policy.confirm(claim, now).is_err() {
+    /// What the journal remembers and is over: a lease that is used goes on all the same, as it would
+    /// have if somebody had been there; where none does, connections are cut.
+    pub(in crate::daemon) fn settle_over(&mut self, now: Now) {
+        // An [engine] that has begun again says what has long been settled.
+        let over: Vec<Claim> = std::mem::take(&mut self.over);
+        if self.synced {
             return;
         }
-        let Ok(ports) = self.policy.ports(access, claim) else { return };
-        if claim.action == Action::Open {
-            for to in ports.into_iter().filter(|to| self.policy.cuts(to)) {
-                self.owed.extend(claim.addresses().map(|from| Element { from, to }));
+        let mut all = Vec::new();
+        for claim in over.iter().filter(|claim| claim.action == Action::Open) {
+            let Some(access) = self.policy.client(claim.client) else { continue };
+            let Ok(ports) = self.policy.ports(access, claim) else { continue };
+            for to in ports {
+                let last = self.last(claim, &to, now);
+                let until = last.map(|last| now.mono.plus(step(access)).min(last));
+                all.extend(claim.addresses().map(|from| (claim, Element { from, to }, until)));
+            }
+        }
+        let followed: Vec<Element> =
+            all.iter().filter(|(.., until)| until.is_some()).map(|(_, e, _)| *e).collect();
+        let used = self.used(&followed);
+        for (claim, element, until) in all {
+            let goes_on = until.filter(|_| used.contains(&element));
+            let again = goes_on.and_then(|until| only(claim, element, until));
+            match again.map(|claim| (claim, self.judge(&claim, now))) {
+                Some((claim, Ok(()))) => self.prolonged.push(claim),
+                Some((_, Err(_))) | None => self.owe_cuts(&[element]),
             }
         }
     }
 
-    /// Takes note of what is to be shut and cut; what is only to be shut.
-    pub(super) fn owe_cuts(&mut self, shut: Vec<Element>) -> Vec<Element> {
-        let (cut, shut): (Vec<_>, Vec<_>) = shut.into_iter().partition(|e| self.policy.cuts(&e.to));
-        self.owed.extend(cut);
-        shut
+    /// Takes note of what is to be cut.
+    pub(super) fn owe_cuts(&mut self, shut: &[Element]) {
+        let policy = &self.policy;
+        self.owed.elements.extend(shut.iter().filter(|e| policy.cuts(&e.to)));
     }
 
     /// Cuts what is owed and what nobody has a lease on.
     pub(super) fn settle_cuts(&mut self, now: Now) {
-        if self.owed.is_empty() || !self.synced {
+        if !self.synced || self.owed.poll_timeout().is_none_or(|at| at > now.mono) {
             return;
         }
-        let mut owed: Vec<Element> = std::mem::take(&mut self.owed).into_iter().collect();
         let leases = &self.leases;
-        owed.retain(|element| !leases.holds(element));
+        self.owed.elements.retain(|element| !leases.holds(element));
+        let owed: Vec<Element> = self.owed.elements.iter().copied().collect();
         if owed.is_empty() {
             return;
         }
-        match self.firewall.cut(&owed, &|through| leases.covers(through), now) {
+        let done = self.firewall.cut(&owed, &|through| leases.covers(through), now);
+        self.owed.next = now.mono.plus(PAUSE);
+        match done {
             Ok(()) => {
-                for Element { from, to } in owed {
+                for Element { from, to } in &owed {
                     log::info!("cut address={from} ports={to}");
                 }
             }
-            Err(why) => {
+            Err(why) if self.owed.failures < TRIES => {
+                self.owed.failures += 1;
+                self.owed.next = now.mono.plus(AGAIN);
                 log::error!("firewall: {why}; cutting again in {AGAIN} ms");
-                self.owed.extend(owed);
-                self.heal = Some(now.mono.plus(AGAIN));
+                return;
             }
+            Err(why) => log::error!("firewall: {why}; connections go on that were to be cut"),
         }
+        self.owed.elements.clear();
+        self.owed.failures = 0;
+    }
+
+    /// Whether the firewall can do what these services say of connections.
+    pub(in crate::daemon) fn can_do(
+        &mut self,
+        config: &crate::daemon::config::Config,
+    ) -> Result<(), crate::firewall::Error> {
+        config.needs(self.firewall.as_mut())
     }
 }

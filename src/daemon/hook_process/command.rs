@@ -69,7 +69,11 @@ fn shown(order: &Order) -> String {
 }
 
 impl Running {
-    pub(super) fn start(order: Order, words: &[Word], now: Now) -> Result<Running, String> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Why not, and whether that passes by itself.
+    pub(super) fn start(order: Order, words: &[Word], now: Now) -> Result<Running, (String, bool)> {
         let what = shown(&order);
         let mut argv = argv(words, &order).into_iter();
         let program = argv.next().unwrap_or_default();
@@ -84,7 +88,11 @@ impl Running {
             // The writers go with the command: at the end of the others the pipe has ended.
             command.spawn().map(|child| (child, reader))
         };
-        let (child, reader) = spawn().map_err(|e| format!("{what}: not run: {e}"))?;
+        let passes = |e: &io::Error| {
+            use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+            e.raw_os_error().is_some_and(|e| [EAGAIN, EMFILE, ENFILE, ENOMEM].contains(&e))
+        };
+        let (child, reader) = spawn().map_err(|e| (format!("{what}: not run: {e}"), passes(&e)))?;
         Ok(Running {
             child,
             begun: now.mono,

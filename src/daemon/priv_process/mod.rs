@@ -41,6 +41,8 @@ const PAUSE: (u64, u64) = (100, 5_000);
 const MOST_WAITING: usize = 200_000;
 /// The most frames of `[engine]` that are taken in one turn.
 const FRAMES: usize = 4_096;
+/// The most claims that an `[engine]` can remember.
+const MOST_RESTORED: usize = 1_000_000;
 /// Changes in the clients' directory are gathered for so long: ms.
 const GATHER: u64 = 100;
 
@@ -59,6 +61,8 @@ pub(super) struct Priv {
     engine: Option<Partner>,
     generation: u32,
     restored: bool,
+    /// What an `[engine]` that begins has said so far.
+    restoring: Vec<Claim>,
     failures: u32,
     again: Option<Mono>,
     /// When an `[engine]` that has not begun is given up.
@@ -115,6 +119,7 @@ impl Priv {
             engine: None,
             generation: 0,
             restored: false,
+            restoring: Vec::new(),
             failures: 0,
             again: None,
             patience: Mono(0),
@@ -214,11 +219,7 @@ impl Priv {
     fn turn(&mut self, now: Now) -> Result<(), ServeError> {
         // What is overdue is shut before anything is opened.
         self.enforcer.handle_timeout(now);
-        for claim in self.enforcer.prolonged() {
-            if let Some(engine) = &mut self.engine {
-                engine.channel.push(&Frame::Decided(claim), self.generation, vec![]);
-            }
-        }
+        self.say_prolonged();
         if let Some(observer) = &mut self.observer {
             observer.look(&mut *self.enforcer.firewall, now);
         }
@@ -347,7 +348,11 @@ impl Priv {
                     }
                 }
             }
-            Frame::Restore(claim) if !self.restored => self.enforcer.restore(&claim, now),
+            // Applied all at once: one by one on the leases that are there they would end some of
+            // them for a moment.
+            Frame::Restore(claim) if !self.restored && self.restoring.len() < MOST_RESTORED => {
+                self.restoring.push(claim);
+            }
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
             Frame::Ban(ban) => self.ban(ban, now),

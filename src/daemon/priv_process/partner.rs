@@ -47,6 +47,7 @@ impl Priv {
             system::spawn("engine-process").map_err(|e| format!("cannot start [engine]: {e}"))?;
         self.generation += 1;
         self.restored = false;
+        self.restoring.clear();
         self.patience = now.mono.plus(PATIENCE);
         let journal = self.journal.try_clone().map_err(|e| e.to_string())?;
         let begin = Frame::Begin(Begin {
@@ -84,6 +85,10 @@ impl Priv {
 
     /// The leases are known: shield first, listen afterwards.
     pub(super) fn go(&mut self, seen: u64, now: Now) -> Result<(), ServeError> {
+        for claim in std::mem::take(&mut self.restoring) {
+            self.enforcer.restore(&claim, now);
+        }
+        self.enforcer.settle_over(now);
         self.evict_again(now);
         self.settle_bans(now);
         self.settle_hooks();
@@ -126,6 +131,15 @@ impl Priv {
             listen.join(", "),
         );
         Ok(())
+    }
+
+    /// Leases that go on while they are used: to be remembered.
+    pub(super) fn say_prolonged(&mut self) {
+        for claim in self.enforcer.prolonged() {
+            if let Some(engine) = &mut self.engine {
+                engine.channel.push(&Frame::Decided(claim), self.generation, vec![]);
+            }
+        }
     }
 
     /// Gives this `[engine]` packet sockets of its own: a filter that is locked stays for good.

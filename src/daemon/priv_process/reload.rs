@@ -4,7 +4,8 @@ use super::Priv;
 use crate::daemon::clients::Clients;
 use crate::daemon::config::{Config, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
-use crate::daemon::{last_good, system};
+use crate::daemon::{last_good, serve, system};
+use crate::firewall::Form;
 use crate::time::Now;
 
 impl Priv {
@@ -44,10 +45,20 @@ impl Priv {
             log::error!("not reloaded, everything stays as it was: {why}");
             return Err(why);
         }
+        self.enforcer.can_do(&config).map_err(|e| {
+            log::error!("not reloaded, everything stays as it was: {e}");
+            e.to_string()
+        })?;
+        if let Err(why) = serve::hooks_have_a_user(&config, self.user) {
+            log::error!("not reloaded, everything stays as it was: {why}");
+            return Err(why.to_string());
+        }
         let before = (self.config.backend, &self.config.form);
         let other = system::outlives(before, (config.backend, &config.form));
         if other || config.shield() != self.config.shield() {
-            self.enforcer.replace(&config, other, now).map_err(|e| {
+            let guest = |form: &Form| matches!(form, Form::Chain { .. });
+            let guests = guest(&self.config.form) && guest(&config.form);
+            self.enforcer.replace(&config, (other, guests), now).map_err(|e| {
                 log::error!("not reloaded: {e}");
                 e.to_string()
             })?;

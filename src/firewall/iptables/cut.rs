@@ -1,6 +1,6 @@
 //! Whose sessions have been ended, and that they stay so.
 
-use super::{Element, Error, Iptables, Mode, Opening, sets};
+use super::{Cover, Element, Error, Iptables, Mode, Opening, sets};
 use crate::time::{Mono, Now};
 use std::collections::BTreeMap;
 
@@ -23,20 +23,21 @@ impl Iptables {
         }
     }
 
-    /// Takes those away that an opening covers.
-    pub(super) fn lift(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
-        let covers = |e: &Element, o: &Opening| {
-            o.element.from.contains(&e.from) && o.element.to.contains(&e.to)
-        };
-        let gone: Vec<Element> =
-            self.cuts.keys().filter(|e| openings.iter().any(|o| covers(e, o))).copied().collect();
+    /// Takes those away that an opening covers; which.
+    pub(super) fn lift(&mut self, openings: &[Opening]) -> Vec<Element> {
+        let open = Cover::new(openings.iter().map(|o| o.element));
+        let gone: Vec<Element> = self.cuts.keys().filter(|e| open.covers(e)).copied().collect();
         gone.iter().for_each(|element| {
             self.cuts.remove(element);
         });
-        self.tell_cuts(&gone, now)
+        gone
     }
 
-    fn tell_cuts(&mut self, elements: &[Element], now: Now) -> Result<(), Error> {
+    /// Tells the kernel about these, which `cuts` has in their new state.
+    pub(super) fn tell_cuts(&mut self, elements: &[Element], now: Now) -> Result<(), Error> {
+        if elements.is_empty() {
+            return Ok(());
+        }
         let families = self.families()?;
         let here = |e: &&Element| families.iter().any(|(family, _)| family.has(e));
         let here: Vec<Element> = elements.iter().filter(here).copied().collect();

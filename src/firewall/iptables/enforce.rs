@@ -1,6 +1,6 @@
 //! How the rules and sets come into the kernel: as a whole, by `sync`.
 
-use super::{Error, Family, Iptables, Mode, Rules, Table, Tools, rules, sessions, sets};
+use super::{Error, Family, Iptables, Mode, Rules, Table, Tools, elsewhere, rules, sessions, sets};
 use crate::access::Ports;
 use crate::time::Now;
 
@@ -126,7 +126,7 @@ impl Iptables {
     ) -> Result<(), Error> {
         let mut result = Ok(());
         for (family, tools) in families {
-            if rules::leads(&self.shield, *family) {
+            if elsewhere::leads(&self.shield, *family) {
                 let text = self.rules(*family, mode, now).ahead();
                 result = result.and(tools.install(&Table::nat(), &text));
             }

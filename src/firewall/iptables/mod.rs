@@ -8,6 +8,7 @@
 //! Needs iptables 1.6.2 (`iptables-restore -w`).
 
 mod cut;
+mod elsewhere;
 mod enforce;
 mod family;
 mod program;
@@ -19,7 +20,7 @@ mod sets;
 mod table;
 mod tools;
 
-use super::{Bar, Connections, Element, Error, Firewall, Form, Opening, Program, Shield};
+use super::{Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, Program, Shield};
 use crate::access::{Ports, Prefix, Protocol, Refuse};
 use crate::time::{Mono, Now};
 use family::Family;
@@ -233,6 +234,8 @@ fn ipv6(told: &mut Told) -> bool {
 impl Firewall for Iptables {
     fn sync(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
         self.mode = None;
+        // A lease wins over what was cut, however the kernel comes to hear of it.
+        self.lift(openings);
         self.openings.clear();
         for Opening { element, until } in openings.iter().filter(|o| o.until > now.mono) {
             let plain = sets::is_plain(element, *until, now);
@@ -260,7 +263,8 @@ impl Firewall for Iptables {
         if self.mode.is_none() {
             return Err(unsynced());
         }
-        self.lift(openings, now)?;
+        let lifted = self.lift(openings);
+        self.tell_cuts(&lifted, now)?;
         let (mut elements, mut rules) = (Vec::new(), [false; 2]);
         for Opening { element, until } in openings {
             let plain = sets::is_plain(element, *until, now);
@@ -303,15 +307,15 @@ impl Firewall for Iptables {
         let single = |e: &&Element| e.from.is_host() && e.to.is_single() && !spared(e);
         self.shut(&elements.iter().filter(single).copied().collect::<Vec<_>>(), now)?;
         let Some(mut connections) = self.connections.take() else { return Ok(()) };
-        let routed = self.shield.routed.clone();
-        let done = connections.cut(elements, &routed, spared, |through| self.shut(through, now));
+        let shield = self.shield.clone();
+        let done = connections.cut(elements, &shield, spared, |through| self.shut(through, now));
         self.connections = Some(connections);
         done
     }
 
     fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
         match &mut self.connections {
-            Some(connections) => connections.through(elements, &self.shield.routed),
+            Some(connections) => connections.through(elements, &self.shield),
             None => Ok(Vec::new()),
         }
     }
@@ -346,7 +350,9 @@ impl Firewall for Iptables {
     fn is_up(&mut self) -> Result<bool, Error> {
         let up = |family, tools: &Tools| {
             let listing = tools.list(&rules::main(&self.shield, family))?;
-            Ok(rules::is_in_force(&self.shield, family, &listing))
+            let leads = !elsewhere::leads(&self.shield, family)
+                || Table::nat().is_asked(&tools.list(&Table::nat())?);
+            Ok(leads && rules::is_in_force(&self.shield, family, &listing))
         };
         match &self.tools6 {
             Some(tools6) => Ok(up(Family::V4, &self.tools)? && up(Family::V6, tools6)?),

@@ -4,6 +4,7 @@
 //! rules behind ours still decide; but in a pinhole of the form [`Form::Chain`], which is one of
 //! them.
 
+use super::elsewhere::{cuts, dead, dead_ends, forwards, leads};
 use super::table::{CHAIN, JUDGE, LEASE, OLDER, OUT, Table};
 use super::{Family, Held, Openings, Session};
 use crate::access::{Ports, Prefix};
@@ -15,7 +16,7 @@ use std::fmt::Write;
 const LATER: &str = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN";
 
 /// That a packet is for this machine.
-const LOCAL: &str = "-m addrtype --dst-type LOCAL";
+pub(super) const LOCAL: &str = "-m addrtype --dst-type LOCAL";
 
 /// The last second that xt_time's tools accept: 2038-01-19T03:14:07Z.
 const LAST: i64 = i32::MAX as i64;
@@ -42,7 +43,7 @@ pub(super) struct Rules<'a> {
     pub(super) now: Now,
 }
 
-fn ports(which: &str, ports: &Ports) -> String {
+pub(super) fn ports(which: &str, ports: &Ports) -> String {
     let (protocol, first, last) = (ports.protocol(), ports.first(), ports.last());
     match ports.is_single() {
         true => format!("-p {protocol} -m {protocol} --{which} {first}"),
@@ -96,16 +97,6 @@ pub(super) fn main(shield: &Shield, family: Family) -> Table {
             Table::filter(&other.map_or(chain.clone(), |rest| format!("ufw6-{rest}")))
         }
     }
-}
-
-/// The ports of a family that lead on.
-fn forwards(shield: &Shield, family: Family) -> impl Iterator<Item = &Forward> {
-    shield.forwards.iter().filter(move |f| family.is(f.to.ip()))
-}
-
-/// Whether a port leads on to another host.
-pub(super) fn leads(shield: &Shield, family: Family) -> bool {
-    forwards(shield, family).next().is_some()
 }
 
 /// The tables that are to have something of ours.
@@ -174,6 +165,10 @@ impl Rules<'_> {
             }
             Form::Chain { .. } => "-j ACCEPT".to_string(),
         };
+        // A port leads on in the families that it has an address for, and never to what listens here.
+        for from in dead_ends(shield, family) {
+            rule(&format!("{} {LOCAL} -j {}", ports("dport", from), dead(shield)));
+        }
         for holder in self.holders(None) {
             rule(&format!("{holder} {admit}"));
         }
@@ -201,8 +196,8 @@ impl Rules<'_> {
         let mut out = format!("*{table}\n:{LEASE} - [0:0]\n");
         self.lease(&mut out);
         out += "COMMIT\n";
-        let ahead = self.ahead();
-        if !ahead.is_empty() {
+        if leads(self.shield, self.family) {
+            let ahead = self.ahead();
             let _ = write!(out, "*{}\n:{CHAIN} - [0:0]\n{ahead}COMMIT\n", Table::nat().name);
         }
         out
@@ -226,8 +221,13 @@ impl Rules<'_> {
         let mut rule = |chain: &str, text: &str| {
             let _ = writeln!(out, "-A {chain} {text}");
         };
-        for name in ["lo"].into_iter().chain(shield.trusted.iter().map(String::as_str)) {
+        let trusted = shield.trusted.iter().filter(|_| shield.form == Form::Shield);
+        for name in ["lo"].into_iter().chain(trusted.map(String::as_str)) {
             rule(CHAIN, &format!("-i {name} -j RETURN"));
+        }
+        if shield.form == Form::Shield && !shield.observe {
+            cuts(shield, family)
+                .for_each(|to| rule(CHAIN, &format!("{to} -m conntrack --ctdir REPLY -j DROP")));
         }
         // Everybody may ask: the machine's own rules drop, and need no rule for that.
         let asks = match &shield.form {
@@ -235,6 +235,10 @@ impl Rules<'_> {
             Form::Mark(bits) => Some(format!("-j MARK --set-xmark {bits:#x}/{bits:#x}")),
             Form::Chain { .. } => Some("-j ACCEPT".to_string()),
         };
+        if let Form::Mark(bits) = &shield.form {
+            // A mark that came from elsewhere, or went with a packet through a tunnel.
+            rule(CHAIN, &format!("-j MARK --set-xmark 0x0/{bits:#x}"));
+        }
         for (port, admit) in shield.listening.iter().filter_map(|p| Some((p, asks.as_ref()?))) {
             rule(CHAIN, &format!("-p udp -m udp --dport {port} {LOCAL} {admit}"));
         }

@@ -2,7 +2,7 @@
 
 use super::plan::{self, Unit};
 use super::sets::{self, CUT4, CUT6, Key, Pair, pair};
-use super::{Element, Error, Form, Nftables, Opening, Patience};
+use super::{Cover, Element, Error, Form, Nftables, Opening, Patience};
 use crate::time::Mono;
 use std::collections::BTreeMap;
 
@@ -25,10 +25,8 @@ pub(super) fn contents(cuts: &Cuts, now: Mono) -> Pair<Option<u64>> {
 
 /// Takes those away that an opening covers; what that is in the kernel.
 pub(super) fn lift(cuts: &mut Cuts, openings: &[Opening]) -> Vec<Unit> {
-    let covers =
-        |e: &Element, o: &Opening| o.element.from.contains(&e.from) && o.element.to.contains(&e.to);
-    let gone: Vec<Element> =
-        cuts.keys().filter(|e| openings.iter().any(|o| covers(e, o))).copied().collect();
+    let open = Cover::new(openings.iter().map(|o| o.element));
+    let gone: Vec<Element> = cuts.keys().filter(|e| open.covers(e)).copied().collect();
     gone.iter().for_each(|element| {
         cuts.remove(element);
     });

@@ -200,6 +200,13 @@ impl Rule {
             .compare(CmpOps::Neq, &0u32.to_ne_bytes())
     }
 
+    /// `ct direction reply`: by an entry that the packet's receiver has begun.
+    pub(super) fn reply(mut self) -> Rule {
+        let ct = self.add().nested_elem().nested_data_ct();
+        ct.push_key(CtKeys::Direction as u32).push_dreg(REGISTER);
+        self.say("ct direction reply").compare(CmpOps::Eq, &[1])
+    }
+
     /// A TCP segment that cannot open a connection: `tcp flags & (fin|syn|rst|ack) != syn`.
     pub(super) fn within(self) -> Rule {
         self.protocol(TCP)

@@ -20,7 +20,7 @@ mod socket;
 mod statics;
 mod wide;
 
-use super::{Bar, Connections, Element, Error, Firewall, Form, Opening, Shield, disjoint};
+use super::{Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, Shield, disjoint};
 use crate::access::{Ports, Prefix};
 use crate::time::{Mono, Now};
 use events::Events;
@@ -76,6 +76,11 @@ impl Nftables {
     /// [`Error::Rights`] without CAP_NET_ADMIN, [`Error::Missing`] without nf_tables, or for
     /// other hosts' services in a foreign table.
     pub fn new(shield: &Shield) -> Result<Nftables, Error> {
+        if shield.observe && shield.form != Form::Shield {
+            return Err(Error::Missing(
+                "--observe in a pinhole, where nothing of ours drops".into(),
+            ));
+        }
         let home = Home::of(&shield.form)?;
         if home.host.is_some() && !(shield.routed.is_empty() && shield.forwards.is_empty()) {
             let what = "`hosts` and `forward` with pinhole = { table, chain }: use its mark";
@@ -114,7 +119,9 @@ impl Nftables {
         patience: &mut Patience,
     ) -> Result<bool, Failure> {
         let found = dump::look(&mut self.socket, &self.home)?;
-        let all: Vec<Ports> = self.shield.protected.iter().map(|(ports, _)| *ports).collect();
+        // Networks that are routed to can hold an address of this machine.
+        let own = self.shield.protected.iter().map(|(ports, _)| *ports);
+        let all: Vec<Ports> = own.chain(self.shield.routed.iter().map(|r| r.ports)).collect();
         let drops = self.shield.form == Form::Shield;
         let seeds = match drops {
             true => older::seeds(&mut self.sessions, &all, &self.cuts),
@@ -204,6 +211,8 @@ fn split(openings: &[Opening], now: Mono) -> (Pair<Option<u64>>, BTreeMap<Elemen
 
 impl Firewall for Nftables {
     fn sync(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
+        // A lease wins over what was cut, however the kernel comes to hear of it.
+        cut::lift(&mut self.cuts, openings);
         let (mut tries, mut late, mut how) = (0, 0, How::Mend);
         loop {
             let mut patience = Patience::default();
@@ -285,16 +294,16 @@ impl Firewall for Nftables {
         let ended = elements.iter().filter(|e| sets::cut(e).is_some() && !spared(e));
         self.shut(&ended.copied().collect::<Vec<_>>(), now.mono)?;
         let Some(mut connections) = self.connections.take() else { return Ok(()) };
-        let routed = self.shield.routed.clone();
+        let shield = self.shield.clone();
         let shut = |through: &[Element]| self.shut(through, now.mono);
-        let done = connections.cut(elements, &routed, spared, shut);
+        let done = connections.cut(elements, &shield, spared, shut);
         self.connections = Some(connections);
         done
     }
 
     fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
         match &mut self.connections {
-            Some(connections) => connections.through(elements, &self.shield.routed),
+            Some(connections) => connections.through(elements, &self.shield),
             None => Ok(Vec::new()),
         }
     }

@@ -1,6 +1,6 @@
 //! The rule set: which chains there are, and what each asks in which order.
 
-use super::super::Routed;
+use super::super::{Forward, Routed};
 use super::expression::{ESTABLISHED, Rule, UNTRACKED};
 use super::home::{GUEST, Home};
 use super::message::Hook;
@@ -9,7 +9,7 @@ use super::sets::{
     SEEN6, Set, WIDE4, WIDE6,
 };
 use super::{Field, Form, Shield, statics};
-use crate::access::Protocol;
+use crate::access::{Ports, Protocol};
 use std::ffi::CStr;
 
 const PREROUTING: u32 = 0;
@@ -72,15 +72,23 @@ fn asking(shield: &Shield) -> impl Iterator<Item = Rule> {
 pub(super) fn rules(shield: &Shield, home: &Home) -> Vec<(&'static CStr, Rule)> {
     let judge = match &shield.form {
         Form::Chain { .. } => return guests(shield, home).map(|rule| (GUEST, rule)).collect(),
-        Form::Mark(bits) => mark(*bits),
+        Form::Mark(bits) => mark(shield, *bits),
         Form::Shield if shield.observe => observe(),
-        Form::Shield => judge(),
+        Form::Shield => judge(shield),
     };
     let mut all = Vec::new();
     let entrance = entrance(shield);
     all.push((entrance, rule().loopback().accept()));
-    for name in &shield.trusted {
-        all.push((entrance, rule().interface(name).accept()));
+    match &shield.form {
+        // A mark that came from elsewhere, or went with a packet through a tunnel, admits nobody.
+        Form::Mark(bits) => all.push((entrance, rule().mark(*bits, false))),
+        Form::Shield | Form::Chain { .. } => {
+            let trusted = |name: &String| (entrance, rule().interface(name).accept());
+            all.extend(shield.trusted.iter().map(trusted));
+        }
+    }
+    if shield.form == Form::Shield && !shield.observe {
+        all.extend(cuts(shield).map(|rule| (entrance, rule.reply().drop())));
     }
     if !shield.routed.is_empty() {
         all.push((entrance, among(rule(), &ROUTED4).goto(c"judge")));
@@ -122,12 +130,33 @@ pub(super) fn rules(shield: &Shield, home: &Home) -> Vec<(&'static CStr, Rule)> 
     all
 }
 
+/// Where no socket of this machine ends with a cut: what the other side goes on to send would make
+/// a new entry of connection tracking, by which the stranger's answer would be established.
+fn cuts(shield: &Shield) -> impl Iterator<Item = Rule> {
+    let cut = |ports: &Ports| shield.cuts.iter().any(|cut| cut.overlaps(ports));
+    let routed = shield.routed.iter().filter(move |r| cut(&r.ports));
+    let own = shield.protected.iter().map(|(ports, _)| ports);
+    let own = own.filter(move |p| p.protocol() == Protocol::Udp && cut(p));
+    let routed = routed.map(|r| rule().at(&r.at).ports(&r.ports));
+    routed.chain(own.map(|ports| rule().ports(ports).here()))
+}
+
+/// A port leads on in the families that it has an address for; in the other one to nobody, and
+/// never to what listens here.
+fn dead_ends(shield: &Shield) -> impl Iterator<Item = Rule> {
+    let alone = |f: &&Forward| {
+        shield.forwards.iter().all(|o| o.from != f.from || o.to.is_ipv4() == f.to.is_ipv4())
+    };
+    shield.forwards.iter().filter(alone).map(|f| rule().of(!f.to.is_ipv4()).ports(&f.from).here())
+}
+
 /// What happens to a packet for a protected port.
-fn judge() -> Vec<Rule> {
+fn judge(shield: &Shield) -> Vec<Rule> {
     let mut all = vec![among(rule(), &CUT4).drop(), among(rule(), &CUT6).drop()];
     all.extend(older());
     // A scan with ACK or FIN sees a port that is filtered like any other.
     all.push(rule().within().drop());
+    all.extend(dead_ends(shield).map(Rule::drop));
     // Lease before ban: a valid packet always works.
     all.extend(leases().map(Rule::accept));
     all.extend([
@@ -172,11 +201,10 @@ fn observe() -> Vec<Rule> {
     all
 }
 
-/// The same where the machine's own rules drop what is not marked: a mark that came from elsewhere
-/// admits nobody.
-fn mark(bits: u32) -> Vec<Rule> {
-    let mut all = vec![rule().mark(bits, false)];
-    all.extend([CUT4, CUT6].map(|set| among(rule(), &set).accept()));
+/// The same where the machine's own rules drop what is not marked.
+fn mark(shield: &Shield, bits: u32) -> Vec<Rule> {
+    let mut all: Vec<Rule> = [CUT4, CUT6].iter().map(|set| among(rule(), set).accept()).collect();
+    all.extend(dead_ends(shield).map(Rule::accept));
     all.extend(leases().map(|rule| rule.mark(bits, true).accept()));
     all
 }

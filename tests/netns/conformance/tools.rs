@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A directory with iptables, ip6tables, their restores in both variants, and ipset.
+/// A directory with iptables, ip6tables, their restores and saves in both variants, and ipset.
 pub struct Tools(TempDir);
 
 impl Tools {
@@ -14,7 +14,8 @@ impl Tools {
     pub fn new(lines: &str) -> Tools {
         let dir = tempfile::tempdir().unwrap();
         let names = ["iptables", "ip6tables"].iter().flat_map(|base| {
-            ["-nft", "-nft-restore", "-legacy", "-legacy-restore"].map(|v| format!("{base}{v}"))
+            ["-nft", "-nft-restore", "-nft-save", "-legacy", "-legacy-restore", "-legacy-save"]
+                .map(|v| format!("{base}{v}"))
         });
         for name in names.chain(["ipset".to_string()]) {
             let d = dir.path().display();

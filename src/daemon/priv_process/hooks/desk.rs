@@ -280,6 +280,13 @@ impl Desk {
         let mut opens = 0;
         for (subject, _) in std::mem::take(&mut self.running).into_values() {
             let Some(entry) = self.entries.get_mut(&subject) else { continue };
+            if entry.run == Run::Runs(Event::Close) {
+                // It may have done its work: what has begun is finished, whatever lives again.
+                entry.run = Run::Ready;
+                self.ready.push_back(subject);
+                self.asked += 1;
+                continue;
+            }
             opens += usize::from(entry.run == Run::Runs(Event::Open));
             entry.run = Run::Nothing;
             self.advance(subject, hooks);

@@ -21,6 +21,16 @@ impl Rule {
         rule.say(&format!("{} dport {}-{}", ports.protocol(), ports.first(), ports.last()))
     }
 
+    fn family(self, family: u8) -> Rule {
+        self.meta(MetaKeys::Nfproto, REGISTER).compare(CmpOps::Eq, &[family])
+    }
+
+    /// `meta nfproto ipv4` or `ipv6`.
+    pub(in crate::firewall::nftables) fn of(self, v4: bool) -> Rule {
+        let (family, name) = if v4 { (FAMILIES.0, "ipv4") } else { (FAMILIES.1, "ipv6") };
+        self.family(family).say(&format!("meta nfproto {name}"))
+    }
+
     /// The destination address lies in a network.
     pub(in crate::firewall::nftables) fn at(self, network: &Prefix) -> Rule {
         let address = match network.address() {
@@ -33,8 +43,7 @@ impl Rule {
         for bit in 0..length {
             mask[bit / 8] |= 0x80 >> (bit % 8);
         }
-        self.meta(MetaKeys::Nfproto, REGISTER)
-            .compare(CmpOps::Eq, &[family])
+        self.family(family)
             .payload(PayloadBase::NetworkHeader, offset, address.len() as u32, REGISTER)
             .mask(&mask)
             .compare(CmpOps::Eq, &address)

@@ -1,0 +1,42 @@
+//! Which single addresses and ports a list of elements covers, without going through all of it.
+
+use super::Element;
+use std::collections::BTreeSet;
+
+/// Elements: those of one address and one port are looked up, the few others gone through.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cover {
+    hosts: BTreeSet<Element>,
+    wide: BTreeSet<Element>,
+}
+
+fn is_host(element: &Element) -> bool {
+    element.from.is_host() && element.to.is_single()
+}
+
+impl Cover {
+    pub(super) fn new(elements: impl Iterator<Item = Element>) -> Cover {
+        let (hosts, wide) = elements.partition(is_host);
+        Cover { hosts, wide }
+    }
+
+    pub(super) fn insert(&mut self, element: Element) {
+        match is_host(&element) {
+            true => self.hosts.insert(element),
+            false => self.wide.insert(element),
+        };
+    }
+
+    pub(super) fn remove(&mut self, element: &Element) {
+        match is_host(element) {
+            true => self.hosts.remove(element),
+            false => self.wide.remove(element),
+        };
+    }
+
+    /// Whether all of `through` lies in one of them.
+    pub(super) fn covers(&self, through: &Element) -> bool {
+        let holds = |e: &Element| e.from.contains(&through.from) && e.to.contains(&through.to);
+        self.hosts.contains(through) || self.wide.iter().any(holds)
+    }
+}

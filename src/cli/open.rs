@@ -244,7 +244,9 @@ fn send_all(
         if wish.source {
             // It would end what the first has just opened.
             let next = Wish { replace: wish.replace && last.is_err(), ..*wish };
-            datagram = packet(profile, &next, clock::now().unix).map_err(|e| e.to_string())?;
+            // Of one date, an open that replaces would keep the other one out.
+            datagram =
+                packet(profile, &next, clock::now().unix.plus(1)).map_err(|e| e.to_string())?;
         }
     }
     last

@@ -61,6 +61,36 @@ fn a_host_behind_is_shut_and_opens_with_the_lease() {
     assert_open(&world, STRANGER, INNER_V6, 22);
 }
 
+/// Nothing ends a socket of another host: it goes on to send, and so makes a new entry of connection
+/// tracking when what was cut is forgotten. By that one the client does not come in again.
+#[test]
+fn a_cut_session_with_a_host_behind_does_not_come_back() {
+    let Some(world) = world(&["conntrack"]) else { return };
+    world.behind();
+    let listener = world.enter(INNER, || TcpListener::bind((INNER_V4, 22))).expect("inner");
+    let cuts = vec!["tcp/22".parse().expect("ports")];
+    let routed = routed(&[INNER_V4], &["tcp/22"], Refuse::Drop);
+    let lease = opening(CLIENT_V4, "tcp/22", 600_000);
+    let mut firewall = installed(&world, &Shield { routed, cuts, ..shield(&["udp/9"]) }, &[lease]);
+    let to = (INNER_V4, 22);
+    let mut client = world.enter(CLIENT, || TcpStream::connect(to)).expect("with a lease");
+    let (mut inner, _) = listener.accept().expect("accepted");
+    inner.set_read_timeout(Some(Duration::from_secs(3))).expect("timeout");
+    let mut byte = [0];
+    client.write_all(b"1").expect("written");
+    inner.read_exact(&mut byte).expect("it runs");
+    let known = || world.run(SERVER, &["conntrack", "-L", "-p", "tcp", "--dport", "22"]);
+    assert!(known().contains(CLIENT_V4));
+    firewall.cut(&[lease.element], &|_| false, now()).expect("cut");
+    assert!(!known().contains(CLIENT_V4));
+    nft(&world, "flush set inet opensesame cut4");
+    inner.write_all(b"2").expect("written");
+    let speaks = ["conntrack", "-L", "-p", "tcp", "--sport", "22"];
+    eventually("a new entry", || world.run(SERVER, &speaks).contains(INNER_V4));
+    client.write_all(b"3").expect("written");
+    assert!(inner.read(&mut byte).is_err(), "the session goes on");
+}
+
 #[test]
 fn a_host_behind_refuses_as_its_service_says() {
     let Some(world) = world(&[]) else { return };

@@ -41,7 +41,7 @@ fn overlapping_leases_end_one_by_one() {
     // All anew at once, by a backend that remembers nothing.
     let mut firewall = installed(&world, &shield(&["tcp/80-90"]), &all);
     assert_eq!(elements(&world, "wide4").len(), pieces);
-    assert!(table(&world).contains("tcp dport 80-90 goto judge"));
+    assert!(table(&world).contains("tcp dport 80-90 fib daddr type != unicast goto judge"));
     expect(state(&world), [Open, Open, Open]);
     firewall.sync(&all[4..], now()).expect("sync");
     expect(state(&world), [Silence, Silence, Open]);

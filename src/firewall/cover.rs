@@ -15,6 +15,8 @@ fn is_host(element: &Element) -> bool {
 }
 
 impl Cover {
+    /// Of the lists of a whole turn.
+    #[cfg(target_os = "linux")]
     pub(super) fn new(elements: impl Iterator<Item = Element>) -> Cover {
         let (hosts, wide) = elements.partition(is_host);
         Cover { hosts, wide }

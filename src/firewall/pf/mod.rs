@@ -12,7 +12,7 @@ mod tables;
 mod text;
 mod token;
 
-use super::{Bar, Element, Error, Firewall, Form, Opening, Program, Shield};
+use super::{Bar, Element, Error, Firewall, Form, Forward, Opening, Program, Shield};
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 use pfctl::{Change, Pfctl};
@@ -49,7 +49,7 @@ impl Pf {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn new(shield: &Shield, system: System) -> Result<Pf, Error> {
-        text::can(shield)?;
+        text::can(shield, system)?;
         Ok(Pf {
             shield: shield.clone(),
             pfctl: Pfctl::find()?,

@@ -3,7 +3,7 @@
 //! Success is an exit code and a count that fits. Standard error decides nothing: pfctl writes
 //! counts to it, and on some systems a line or two about other things at every call.
 
-use super::{Error, Form, Shield, tables};
+use super::{Error, Form, Forward, Shield, tables};
 use crate::access::{Ports, Prefix, Protocol, Refuse};
 use std::collections::BTreeSet;
 
@@ -59,6 +59,23 @@ pub(super) fn rules(shield: &Shield, wanted: &BTreeSet<Ports>) -> String {
             Protocol::Tcp => "flags S/SA ",
             Protocol::Udp => "",
         };
+        let led = |f: &&Forward| f.from.contains(ports);
+        for Forward { to, .. } in shield.forwards.iter().filter(led) {
+            let family = if to.is_ipv4() { "inet" } else { "inet6" };
+            text += &format!(
+                "pass in quick {family} proto {} from <{}> to any port {} {flags}rdr-to {} port {} \
+                 keep state label \"{ANCHOR}\"\n",
+                ports.protocol(),
+                tables::name(ports),
+                range(ports),
+                to.ip(),
+                to.port(),
+            );
+        }
+        // In a family without an address there it leads nowhere, and never to what listens here.
+        if shield.forwards.iter().any(|f| led(&f)) {
+            continue;
+        }
         let routed = shield.routed.iter().filter(|r| r.ports.overlaps(ports));
         let mut places: Vec<String> = routed.map(|r| r.at.to_string()).collect();
         if places.is_empty() {
@@ -95,12 +112,12 @@ pub(super) fn rules(shield: &Shield, wanted: &BTreeSet<Ports>) -> String {
 }
 
 /// What pf cannot do for us, or what no real one has shown us: better refused than open.
-pub(super) fn can(shield: &Shield) -> Result<(), Error> {
+pub(super) fn can(shield: &Shield, system: System) -> Result<(), Error> {
     let lacks = [
         (
-            !shield.forwards.is_empty(),
-            "`forward` with pf: how it translates differs from system to system and was not tried; \
-             name the host in `hosts` and write the `rdr` into /etc/pf.conf",
+            !shield.forwards.is_empty() && system == System::MacOs,
+            "`forward` with pf on macOS, whose filter rules do not translate: name the host in `hosts` and \
+             write the `rdr` into /etc/pf.conf",
         ),
         (
             !shield.trusted.is_empty(),

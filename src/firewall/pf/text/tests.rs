@@ -80,10 +80,39 @@ fn what_it_cannot_do_is_refused_with_a_way_out() {
         (Shield { form: chain, ..plain() }, "`chain`"),
         (Shield { observe: true, ..plain() }, "--observe"),
     ] {
-        let why = can(&shield).unwrap_err().to_string();
+        let why = can(&shield, System::MacOs).unwrap_err().to_string();
         assert!(why.contains(said) && why.contains("with pf"), "{why}");
     }
-    assert_eq!(can(&Shield { form: Form::Mark(1), ..plain() }), Ok(()));
+    assert_eq!(can(&Shield { form: Form::Mark(1), ..plain() }, System::MacOs), Ok(()));
+    for system in [System::FreeBsd, System::OpenBsd] {
+        assert_eq!(can(&Shield { forwards: vec![forward], ..plain() }, system), Ok(()));
+    }
+}
+
+/// The grammar of rdr-to as FreeBSD 15.1 took it.
+#[test]
+fn a_port_that_leads_on_translates_where_it_passes() {
+    let leads = |from: &str, to: &str| Forward { from: ports(from), to: to.parse().unwrap() };
+    let shield = Shield {
+        protected: ["tcp/22", "tcp/2222"].map(|p| (ports(p), Refuse::Drop)).to_vec(),
+        forwards: vec![leads("tcp/2222", "10.0.0.5:22"), leads("tcp/2222", "[2001:db8::5]:23")],
+        ..Shield::default()
+    };
+    let wanted: BTreeSet<Ports> = shield.protected.iter().map(|(p, _)| *p).collect();
+    let text = rules(&shield, &wanted);
+    let of: Vec<&str> =
+        text.lines().filter(|l| l.starts_with("pass") && l.contains("2222")).collect();
+    assert_eq!(
+        of,
+        [
+            "pass in quick inet proto tcp from <tcp_2222> to any port 2222 flags S/SA \
+             rdr-to 10.0.0.5 port 22 keep state label \"opensesame\"",
+            "pass in quick inet6 proto tcp from <tcp_2222> to any port 2222 flags S/SA \
+             rdr-to 2001:db8::5 port 23 keep state label \"opensesame\"",
+        ]
+    );
+    assert!(text.contains("from <tcp_22> to any port 22 flags S/SA keep state"));
+    assert!(text.contains("block drop in quick on ! lo0 proto tcp from any to any port 2222"));
 }
 
 #[test]

@@ -380,7 +380,8 @@ mod tests {
             for (n, shield) in others.iter().enumerate() {
                 for family in [Family::V4, Family::V6] {
                     let text = main(shield, family);
-                    assert!(!text.contains("DROP") && text.contains("-i lan0 -j RETURN"), "{text}");
+                    let trusts = text.contains("-i lan0 -j RETURN");
+                    assert!(!text.contains("DROP") && trusts == (n == 0), "{text}");
                     assert_eq!(text.contains("-d 2001:db8:5::/64"), family == Family::V6);
                     assert_eq!(text.contains("ACCEPT"), n == 2 && mode != Mode::Shut, "{text}");
                     let listing = format!("-A PREROUTING -j OPENSESAME\n{text}");

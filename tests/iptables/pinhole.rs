@@ -114,9 +114,8 @@ pub(crate) fn mark(kind: Kind) {
     wall.sync(&[]).unwrap();
     assert!(is_up(&mut wall));
     assert!(!is_up(&mut Wall::new(&world, kind.options())), "a pinhole is no shield");
-    for server in SERVERS {
-        open(&world, STRANGER, server, 7001);
-    }
+    // The bits are ours alone: whoever else sets them admits nobody, to no port.
+    all_shut(&world, &[STRANGER], SERVERS, 7001);
     admits(&world, &mut wall);
     wall.with(|b, _| b.uninstall()).unwrap();
     assert_eq!((saved(&world, kind), sets(&world)), before);

@@ -5,12 +5,11 @@
 mod packets;
 
 use opensesame_spa::access::{Assurance, Prefix};
-use opensesame_spa::daemon::store::{Directory, Journal, Told};
+use opensesame_spa::daemon::store::Told;
 use opensesame_spa::engine::suspicion::{Ban, Verdict};
 use opensesame_spa::engine::{Arrival, Command, Engine, History, Mode, Plain, Record, Suspect};
 use opensesame_spa::time::{Now, Unix};
 use packets::*;
-use std::path::Path;
 
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -118,21 +117,6 @@ fn no_datagram_strikes_and_a_plain_key_lifts_no_ban() {
     assert_eq!(unbans(&commands(&mut e)), []);
 }
 
-/// An engine with its journal in that directory.
-fn server(path: &Path, boot: u8, now: Now) -> (Engine, Journal<Directory>, Vec<Told>) {
-    let disk = Directory::new(std::fs::File::open(path).unwrap().into());
-    let (journal, history) = Journal::open(disk).unwrap();
-    let mut journal = journal.with_segments(16 * 128);
-    let mut with = setup(vec![access(1)]);
-    with.boot = [boot; 16];
-    let mut engine = Engine::start(with, &history, now);
-    if engine.wants_segment() {
-        journal.mend(&mut engine).unwrap();
-    }
-    let told = journal.turn(&mut engine, now).told;
-    (engine, journal, told)
-}
-
 fn bans(told: &[Told]) -> Vec<Ban> {
     let one = |t: &Told| match t {
         Told::Suspect(Suspect::Ban(ban)) => Some(*ban),
@@ -144,7 +128,7 @@ fn bans(told: &[Told]) -> Vec<Ban> {
 #[test]
 fn bans_survive_a_kill_a_reboot_and_new_segments_and_pardons_do_too() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut e, mut journal, told) = server(dir.path(), 1, at(0));
+    let (mut e, mut journal, told) = engine_in(dir.path(), 1, at(0));
     assert_eq!(bans(&told), []);
     // One turn each, as the daemon does: a turn's records go with one write.
     let mut expected = vec![];
@@ -162,12 +146,12 @@ fn bans_survive_a_kill_a_reboot_and_new_segments_and_pardons_do_too() {
     // Killed: nothing is ended in good order. The same boot, and then another one.
     drop((e, journal));
     for boot in [1, 1, 2] {
-        let (e, _, told) = server(dir.path(), boot, at(5 * MINUTE));
+        let (e, _, told) = engine_in(dir.path(), boot, at(5 * MINUTE));
         assert_eq!(bans(&told), expected, "boot {boot}");
         drop(e);
     }
     // What is over is over, but the next one is the second.
-    let (mut e, mut journal, told) = server(dir.path(), 2, at(10 * MINUTE));
+    let (mut e, mut journal, told) = engine_in(dir.path(), 2, at(10 * MINUTE));
     assert_eq!(bans(&told), []);
     block(&mut e, "203.0.113.59", at(10 * MINUTE));
     block(&mut e, "203.0.113.1", at(10 * MINUTE));
@@ -177,7 +161,7 @@ fn bans_survive_a_kill_a_reboot_and_new_segments_and_pardons_do_too() {
     // A clock that was set back by a year makes no ban of a year.
     drop((e, journal));
     let past = Now { unix: Unix(START.unix.0 - 365 * DAY), mono: START.mono };
-    let (_, _, told) = server(dir.path(), 3, past);
+    let (_, _, told) = engine_in(dir.path(), 3, past);
     assert!(!bans(&told).is_empty());
     assert!(bans(&told).iter().all(|b| b.until == past.unix.plus(DAY)));
 }

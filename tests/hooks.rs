@@ -6,11 +6,9 @@
 mod packets;
 
 use opensesame_spa::access::{ClientId, ServiceId};
-use opensesame_spa::daemon::store::{Directory, Journal, Told};
+use opensesame_spa::daemon::store::Told;
 use opensesame_spa::engine::{Command, Engine, Moment, Name, Note, Record, Subject};
-use opensesame_spa::time::Now;
 use packets::*;
-use std::path::Path;
 
 fn note(moment: Moment, n: u8) -> Note {
     let subject = Subject {
@@ -74,25 +72,10 @@ fn a_disk_that_fails_holds_nothing_up_for_good() {
     assert_eq!(commands(&mut e), [Command::Hook(opening)]);
 }
 
-/// An engine with its journal in that directory.
-fn server(path: &Path, boot: u8, now: Now) -> (Engine, Journal<Directory>, Vec<Told>) {
-    let disk = Directory::new(std::fs::File::open(path).unwrap().into());
-    let (journal, history) = Journal::open(disk).unwrap();
-    let mut journal = journal.with_segments(16 * 128);
-    let mut with = setup(vec![access(1)]);
-    with.boot = [boot; 16];
-    let mut engine = Engine::start(with, &history, now);
-    if engine.wants_segment() {
-        journal.mend(&mut engine).unwrap();
-    }
-    let told = journal.turn(&mut engine, now).told;
-    (engine, journal, told)
-}
-
 #[test]
 fn what_is_owed_survives_a_kill_a_reboot_and_new_segments() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut e, mut journal, told) = server(dir.path(), 1, at(0));
+    let (mut e, mut journal, told) = engine_in(dir.path(), 1, at(0));
     assert_eq!(owed(&told), []);
     let mut say = |moment, n| {
         e.handle_hook(note(moment, n));
@@ -118,7 +101,7 @@ fn what_is_owed_survives_a_kill_a_reboot_and_new_segments() {
     let expected: Vec<Note> = numbers.map(|n| note(Moment::Opening, n)).collect();
     drop((e, journal));
     for boot in [1, 1, 2, 3] {
-        let (_, _, told) = server(dir.path(), boot, at(1_000));
+        let (_, _, told) = engine_in(dir.path(), boot, at(1_000));
         assert_eq!(owed(&told), expected, "boot {boot}");
     }
 }

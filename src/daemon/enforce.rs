@@ -262,7 +262,9 @@ impl Enforcer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        let connections = [self.followed.poll_timeout(), self.owed.poll_timeout()];
+        // What is to be cut waits until the kernel is in step.
+        let cuts = self.owed.poll_timeout().filter(|_| self.synced && self.heal.is_none());
+        let connections = [self.followed.poll_timeout(), cuts];
         let own = [self.leases.poll_timeout(), self.heal, self.look];
         own.into_iter().chain(connections).flatten().min()
     }

@@ -17,10 +17,8 @@ use crate::engine::suspicion::{Pin, Rules};
 use crate::engine::{Client, Engine, Knock, Mode, Plain, Sequence, Setup, Step, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 /// The largest datagram that is read whole; longer ones are of the wrong length anyway.
@@ -31,24 +29,11 @@ const AGAIN: u64 = 1_000;
 /// Runs as `[engine]`, with one end of the socket pair as stdin, until it is told to stop.
 #[must_use]
 pub fn run() -> ExitCode {
-    super::log::start("engine");
-    // Out of the terminal's session: Ctrl-C is [priv]'s to handle, and nothing can be typed there.
-    let _ = nix::unistd::setsid();
-    let end = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    let outcome = end.and_then(|end| Channel::new(end, true)).map_err(|e| e.to_string()).and_then(
-        |mut channel| {
-            let mut process = start(&mut channel)?;
-            process.count_sequences();
-            process.serve(&mut channel)
-        },
-    );
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    super::system::be("engine", true, |mut channel| {
+        let mut process = start(&mut channel)?;
+        process.count_sequences();
+        process.serve(&mut channel)
+    })
 }
 
 /// A configuration on its way in.

@@ -11,7 +11,6 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -25,17 +24,7 @@ const OTHERS: rlim_t = 128;
 /// Runs as `[gate]`, with one end of the socket pair as stdin, until `[priv]` is gone.
 #[must_use]
 pub fn run() -> ExitCode {
-    super::log::start("gate");
-    let _ = nix::unistd::setsid();
-    let end = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    let channel = end.and_then(|end| Channel::new(end, true)).map_err(|e| e.to_string());
-    match channel.and_then(start) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    super::system::be("gate", true, start)
 }
 
 fn start(mut channel: Channel) -> Result<(), String> {

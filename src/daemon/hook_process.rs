@@ -26,17 +26,7 @@ use std::process::ExitCode;
 /// Runs as `[hook]`, with one end of the socket pair as stdin, until `[priv]` is gone.
 #[must_use]
 pub fn run() -> ExitCode {
-    super::log::start("hook");
-    let _ = nix::unistd::setsid();
-    let end = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    let channel = end.and_then(|end| Channel::new(end, false)).map_err(|e| e.to_string());
-    match channel.and_then(start) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    super::system::be("hook", false, start)
 }
 
 fn start(mut channel: Channel) -> Result<(), String> {

@@ -9,11 +9,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 /// Why there is no server, and what to do.
 #[derive(Debug)]
@@ -245,4 +245,24 @@ pub(super) fn spawn(role: &str) -> io::Result<Partner> {
     }
     let child = command.spawn()?;
     Ok(Partner { child, channel: Channel::new(ours, false)? })
+}
+
+/// Runs as that process, with one end of the socket pair as stdin: out of the terminal's session, as
+/// Ctrl-C is `[priv]`'s to handle and nothing can be typed here.
+pub(super) fn be(
+    name: &'static str,
+    waits: bool,
+    work: impl FnOnce(Channel) -> Result<(), String>,
+) -> ExitCode {
+    super::log::start(name);
+    let _ = nix::unistd::setsid();
+    let end = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
+    let channel = end.and_then(|end| Channel::new(end, waits)).map_err(|e| e.to_string());
+    match channel.and_then(work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
 }

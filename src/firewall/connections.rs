@@ -31,7 +31,7 @@ const ZONE: u16 = 18;
 /// TCP_CONNTRACK_ESTABLISHED.
 const ESTABLISHED: u8 = 3;
 /// How often what has come up meanwhile is looked for.
-const ROUNDS: usize = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// A connection through a protected port, seen from its stranger's end.
 #[derive(Debug)]
@@ -49,6 +49,19 @@ enum Handle {
     Socket(Vec<u8>),
     /// A request to delete the entry.
     Entry(Vec<u8>),
+}
+
+/// What is to be ended.
+pub(super) struct Running(Vec<Live>);
+
+impl Running {
+    /// Through which addresses and ports, each once; nothing if there is nothing.
+    pub(super) fn through(&self) -> Vec<Element> {
+        let mut through: Vec<Element> = self.0.iter().map(|l| l.through).collect();
+        through.sort_unstable();
+        through.dedup();
+        through
+    }
 }
 
 /// What the kernel is asked about connections.
@@ -72,6 +85,24 @@ impl Connections {
         })
     }
 
+    /// Whether the kernel can list connections, and end them.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(super) fn can_end(&mut self) -> Result<(), Error> {
+        let lacks = |what: &str| Error::Missing(format!("{what} in this kernel"));
+        let request = request(nix::libc::AF_INET as u8);
+        let listed = self.diag.dump(BY_FAMILY, request.as_slice(), |_| {});
+        listed.map_err(|_| lacks("inet_diag and tcp_diag"))?;
+        let listed = self.track.dump(GET, &[0; 4], |_| {});
+        listed.map_err(|_| lacks("nf_conntrack_netlink"))?;
+        // A socket that does not exist: whoever can end one says so.
+        match self.diag.ask(DESTROY, request.as_slice()) {
+            Ok(()) | Err(Failure::Batch(Errno::ENOENT)) => Ok(()),
+            Err(_) => Err(lacks("SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY)")),
+        }
+    }
+
     /// Through which of these a connection lives.
     pub(super) fn through(
         &mut self,
@@ -86,39 +117,30 @@ impl Connections {
         Ok(elements.iter().filter(lives).copied().collect())
     }
 
-    /// Ends all that runs through these but what is `spared`, after `shut` has made the kernel drop
-    /// what comes by it.
-    pub(super) fn cut(
+    /// All that runs through these but what is `spared`.
+    pub(super) fn running(
         &mut self,
         elements: &[Element],
         shield: &Shield,
         spared: &dyn Fn(&Element) -> bool,
-        mut shut: impl FnMut(&[Element]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
-            let mut live = self.find(elements, shield)?;
-            live.retain(|l| !spared(&l.through));
-            if live.is_empty() {
-                break;
-            }
-            let mut through: Vec<Element> = live.iter().map(|l| l.through).collect();
-            through.sort_unstable();
-            through.dedup();
-            shut(&through)?;
-            live.iter().for_each(|l| self.end(l));
-        }
-        Ok(())
+    ) -> Result<Running, Error> {
+        let mut live = self.find(elements, shield)?;
+        live.retain(|l| !spared(&l.through));
+        Ok(Running(live))
     }
 
-    fn end(&mut self, live: &Live) {
-        let done = match &live.handle {
-            Handle::Socket(request) => self.diag.ask(DESTROY, request),
-            Handle::Entry(request) => self.track.ask(DELETE, request),
-        };
-        match done {
-            // It has ended by itself.
-            Ok(()) | Err(Failure::Batch(Errno::ENOENT)) => {}
-            Err(failure) => self.tell("a connection is left to die in silence", failure),
+    /// Ends it; what still comes by it has to be dropped already.
+    pub(super) fn end(&mut self, running: &Running) {
+        for live in &running.0 {
+            let done = match &live.handle {
+                Handle::Socket(request) => self.diag.ask(DESTROY, request),
+                Handle::Entry(request) => self.track.ask(DELETE, request),
+            };
+            match done {
+                // It has ended by itself.
+                Ok(()) | Err(Failure::Batch(Errno::ENOENT)) => {}
+                Err(failure) => self.tell("a connection is left to die in silence", failure),
+            }
         }
     }
 
@@ -137,12 +159,7 @@ impl Connections {
             shield.routed.iter().any(|r| r.ports.contains(to) && r.at.contains(&at))
         };
         for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
-            let request = ReqV2 {
-                family: family as u8,
-                protocol: Protocol::Tcp.number(),
-                states: states(),
-                ..ReqV2::new()
-            };
+            let request = request(family as u8);
             let dumped = self.diag.dump(BY_FAMILY, request.as_slice(), |payload| {
                 let here = |(live, at): &(Live, IpAddr)| {
                     let to = &live.through.to;
@@ -169,6 +186,10 @@ impl Connections {
         }
         Ok(live)
     }
+}
+
+fn request(family: u8) -> ReqV2 {
+    ReqV2 { family, protocol: Protocol::Tcp.number(), states: states(), ..ReqV2::new() }
 }
 
 fn holds(element: &Element, through: &Element) -> bool {
@@ -303,83 +324,4 @@ fn entry(payload: &[u8], here: impl Fn(IpAddr, &Ports) -> bool) -> Option<Live> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let mut out = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
-        out.extend(kind.to_ne_bytes());
-        out.extend(payload);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out
-    }
-
-    fn direction(
-        kind: u16,
-        from: [u8; 4],
-        to: [u8; 4],
-        protocol: u8,
-        ports: (u16, u16),
-    ) -> Vec<u8> {
-        let ip = [put(1, &from), put(2, &to)].concat();
-        let (sport, dport) = (ports.0.to_be_bytes(), ports.1.to_be_bytes());
-        let proto = [put(1, &[protocol]), put(2, &sport), put(3, &dport)].concat();
-        // Nested attributes carry a flag.
-        put(0x8000 | kind, &[put(0x8001, &ip), put(0x8002, &proto)].concat())
-    }
-
-    const PEER: [u8; 4] = [192, 0, 2, 9];
-    const OWN: [u8; 4] = [192, 0, 2, 1];
-
-    fn read(parts: &[Vec<u8>]) -> Option<Live> {
-        let payload = [vec![2, 0, 0, 0], parts.concat()].concat();
-        entry(&payload, |at, _| at == IpAddr::from(OWN))
-    }
-
-    #[test]
-    fn an_entry_is_seen_from_the_strangers_end() {
-        let parts = [
-            direction(ORIGINAL, PEER, OWN, 6, (4000, 22)),
-            direction(REPLY, OWN, PEER, 6, (22, 4000)),
-            put(0x8000 | PROTOINFO, &put(0x8001, &put(1, &[ESTABLISHED]))),
-            put(ID, &[1, 2, 3, 4]),
-        ];
-        let live = read(&parts).unwrap();
-        let expected = element(PEER.into(), Protocol::Tcp, 22).unwrap();
-        assert_eq!((live.through, live.established), (expected, true));
-        let Handle::Entry(request) = live.handle else { panic!("no entry") };
-        assert_eq!(request, [vec![2, 0, 0, 0], parts[0].clone(), parts[3].clone()].concat());
-        // To somebody else, or without its second half: not ours.
-        let other = [198, 51, 100, 1];
-        let foreign = [
-            direction(ORIGINAL, PEER, other, 6, (4000, 22)),
-            direction(REPLY, other, PEER, 6, (22, 4000)),
-        ];
-        assert!(read(&foreign).is_none() && read(&parts[..1]).is_none());
-    }
-
-    #[test]
-    fn datagrams_that_we_began_to_send_belong_to_the_peer_all_the_same() {
-        let parts = [
-            direction(ORIGINAL, OWN, PEER, 17, (51820, 4000)),
-            direction(REPLY, PEER, OWN, 17, (4000, 51820)),
-        ];
-        let live = read(&parts).unwrap();
-        assert_eq!(live.through, element(PEER.into(), Protocol::Udp, 51820).unwrap());
-        // A TCP connection of our own is nobody's lease.
-        let parts = [
-            direction(ORIGINAL, OWN, PEER, 6, (22, 443)),
-            direction(REPLY, PEER, OWN, 6, (443, 22)),
-        ];
-        assert!(read(&parts).is_none());
-    }
-
-    #[test]
-    fn attributes_that_are_cut_short_end_the_list() {
-        let bytes = [put(1, b"abc"), put(2, b"")].concat();
-        let kinds = |bytes: &[u8]| attributes(bytes).map(|(k, ..)| k).collect::<Vec<_>>();
-        assert_eq!(kinds(&bytes), [1, 2]);
-        assert_eq!(kinds(&bytes[..10]), [1]);
-        assert!(kinds(&[3, 0, 1, 0]).is_empty() && kinds(&[]).is_empty());
-    }
-}
+mod tests;

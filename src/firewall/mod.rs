@@ -31,7 +31,7 @@ pub use pf::Pf;
 use crate::access::{Ports, Prefix, Refuse};
 use crate::time::{Mono, Now};
 #[cfg(target_os = "linux")]
-use connections::Connections;
+use connections::{Connections, ROUNDS};
 use cover::Cover;
 #[cfg(target_os = "linux")]
 use nftables::{Failure, Socket};
@@ -168,7 +168,15 @@ pub trait Firewall {
     ///
     /// # Errors
     /// What it lacks.
-    fn can_cut(&self) -> Result<(), Error> {
+    fn can_cut(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether it can say through which elements a connection lives.
+    ///
+    /// # Errors
+    /// What it lacks.
+    fn can_tell(&mut self) -> Result<(), Error> {
         Ok(())
     }
 

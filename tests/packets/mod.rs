@@ -6,6 +6,7 @@ use opensesame_spa::access::{
     Services, Wanted,
 };
 use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId, random};
+use opensesame_spa::daemon::store::{Directory, Journal, Told};
 use opensesame_spa::engine::suspicion::Rules;
 use opensesame_spa::engine::{
     Arrival, Client, Command, Engine, History, Mode, Refusal, Reject, Setup, Window,
@@ -13,6 +14,7 @@ use opensesame_spa::engine::{
 use opensesame_spa::proto::{self, BODY, COVERED, DATAGRAM, HEADER, REQUEST};
 use opensesame_spa::time::{Mono, Now, Unix};
 use std::net::IpAddr;
+use std::path::Path;
 
 pub const SERVER: ServerId = ServerId([7; 16]);
 /// The clocks at the start.
@@ -224,4 +226,19 @@ pub fn ask(
         | Command::Hook(_) => None,
     };
     Ok(commands.into_iter().filter_map(granted).collect())
+}
+
+/// An engine with its journal in that directory.
+pub fn engine_in(path: &Path, boot: u8, now: Now) -> (Engine, Journal<Directory>, Vec<Told>) {
+    let disk = Directory::new(std::fs::File::open(path).expect("a journal").into());
+    let (journal, history) = Journal::open(disk).expect("a journal");
+    let mut journal = journal.with_segments(16 * 128);
+    let mut with = setup(vec![access(1)]);
+    with.boot = [boot; 16];
+    let mut engine = Engine::start(with, &history, now);
+    if engine.wants_segment() {
+        journal.mend(&mut engine).expect("a journal");
+    }
+    let told = journal.turn(&mut engine, now).told;
+    (engine, journal, told)
 }

@@ -2,14 +2,19 @@
 
 use super::server::*;
 
-#[test]
-fn a_stranger_comes_in_and_is_named() {
-    let Some(mut server) = Server::new("nftables") else { return };
+fn observing() -> Option<Server> {
+    let mut server = Server::new("nftables")?;
     server.listen(22);
     let mut command = server.world.command(SERVER, BIN);
     command.args(["serve", "--observe", "--config", "s/server.toml"]);
     let command = server.logged(command);
     server.start_as(command);
+    Some(server)
+}
+
+#[test]
+fn a_stranger_comes_in_and_is_named() {
+    let Some(mut server) = observing() else { return };
     server.says("NOTHING IS PROTECTED");
     server.open("alice", &["--for", "10m"]);
     server.says("open client=alice");
@@ -35,12 +40,7 @@ fn a_stranger_comes_in_and_is_named() {
 
 #[test]
 fn a_broken_key_shuts_what_an_observer_has_left_open() {
-    let Some(mut server) = Server::new("nftables") else { return };
-    server.listen(22);
-    let mut command = server.world.command(SERVER, BIN);
-    command.args(["serve", "--observe", "--config", "s/server.toml"]);
-    let command = server.logged(command);
-    server.start_as(command);
+    let Some(mut server) = observing() else { return };
     server.stop();
     assert_eq!(server.tries(STRANGER), Tried::Open);
     server.write("s/server.key", "nonsense");

@@ -234,7 +234,7 @@ impl Config {
             firewall.can_cut()?;
         }
         if self.services.iter().any(|s| s.while_connected.is_some()) {
-            firewall.connected(&[])?;
+            firewall.can_tell()?;
         }
         Ok(())
     }

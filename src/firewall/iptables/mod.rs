@@ -20,7 +20,9 @@ mod sets;
 mod table;
 mod tools;
 
-use super::{Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, Program, Shield};
+use super::{
+    Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, Program, ROUNDS, Shield,
+};
 use crate::access::{Ports, Prefix, Protocol, Refuse};
 use crate::time::{Mono, Now};
 use family::Family;
@@ -50,8 +52,7 @@ pub struct Iptables {
     openings: Openings,
     bars: Bars,
     cuts: cut::Cuts,
-    /// Away while it cuts.
-    connections: Option<Connections>,
+    connections: Connections,
     older: Vec<Session>,
     /// What the lease chains look up, once a `sync` has succeeded and no step failed since.
     mode: Option<Mode>,
@@ -161,7 +162,7 @@ impl Iptables {
             openings: Openings::new(),
             bars: Bars::new(),
             cuts: cut::Cuts::new(),
-            connections: Some(Connections::open()?),
+            connections: Connections::open()?,
             older: Vec::new(),
             mode: None,
             swept: false,
@@ -287,9 +288,9 @@ impl Firewall for Iptables {
         self.tell(elements, rules, now)
     }
 
-    fn can_cut(&self) -> Result<(), Error> {
+    fn can_cut(&mut self) -> Result<(), Error> {
         match self.ipset {
-            Some(_) => Ok(()),
+            Some(_) => self.connections.can_end(),
             None => Err(Error::Missing("ipset, without which iptables cannot cut".into())),
         }
     }
@@ -306,18 +307,24 @@ impl Firewall for Iptables {
         }
         let single = |e: &&Element| e.from.is_host() && e.to.is_single() && !spared(e);
         self.shut(&elements.iter().filter(single).copied().collect::<Vec<_>>(), now)?;
-        let Some(mut connections) = self.connections.take() else { return Ok(()) };
-        let shield = self.shield.clone();
-        let done = connections.cut(elements, &shield, spared, |through| self.shut(through, now));
-        self.connections = Some(connections);
-        done
+        for _ in 0..ROUNDS {
+            let running = self.connections.running(elements, &self.shield, spared)?;
+            let through = running.through();
+            if through.is_empty() {
+                break;
+            }
+            self.shut(&through, now)?;
+            self.connections.end(&running);
+        }
+        Ok(())
+    }
+
+    fn can_tell(&mut self) -> Result<(), Error> {
+        self.connections.can_end()
     }
 
     fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
-        match &mut self.connections {
-            Some(connections) => connections.through(elements, &self.shield),
-            None => Ok(Vec::new()),
-        }
+        self.connections.through(elements, &self.shield)
     }
 
     fn can_bar(&self) -> Result<(), Error> {

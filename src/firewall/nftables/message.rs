@@ -34,6 +34,9 @@ const DELSETELEM: u8 = 14;
 pub(super) const COMMENT: &[u8] = b"\x00\x0fopensesame-spa\x00";
 /// NFTA_SET_GC_INTERVAL, which the bindings write in host order.
 pub(super) const GC_INTERVAL: u16 = 12;
+/// The kernel counts in ticks, of which the one that runs has begun before: the longest there is, in
+/// milliseconds. Nothing ends before its time.
+const TICK: u64 = 10;
 /// NFTA_SET_ELEM_TIMEOUT and NFTA_SET_ELEM_KEY_END.
 pub(super) const TIMEOUT: u16 = 4;
 /// As [`TIMEOUT`].
@@ -215,7 +218,7 @@ fn write_elements<P: Pusher>(
         if let Some(ms) = timeout {
             let body = element.as_vec_mut();
             utils::push_header(body, TIMEOUT, 8);
-            body.extend(ms.to_be_bytes());
+            body.extend(ms.saturating_add(TICK).to_be_bytes());
         }
         list = element.end_nested();
     }

@@ -20,7 +20,9 @@ mod socket;
 mod statics;
 mod wide;
 
-use super::{Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, Shield, disjoint};
+use super::{
+    Bar, Connections, Cover, Element, Error, Firewall, Form, Opening, ROUNDS, Shield, disjoint,
+};
 use crate::access::{Ports, Prefix};
 use crate::time::{Mono, Now};
 use events::Events;
@@ -62,8 +64,7 @@ pub struct Nftables {
     wide: Wide,
     bars: BTreeMap<Prefix, Mono>,
     cuts: cut::Cuts,
-    /// Away while it cuts.
-    connections: Option<Connections>,
+    connections: Connections,
     /// Nothing where the kernel does not tell.
     events: Option<Events>,
 }
@@ -106,7 +107,7 @@ impl Nftables {
             wide: Wide::new(BTreeMap::new(), Mono(0)),
             bars: BTreeMap::new(),
             cuts: cut::Cuts::new(),
-            connections: Some(Connections::open()?),
+            connections: Connections::open()?,
         })
     }
 
@@ -281,6 +282,10 @@ impl Firewall for Nftables {
         self.change(&units, wide)
     }
 
+    fn can_cut(&mut self) -> Result<(), Error> {
+        self.connections.can_end()
+    }
+
     fn cut(
         &mut self,
         elements: &[Element],
@@ -293,19 +298,24 @@ impl Firewall for Nftables {
         }
         let ended = elements.iter().filter(|e| sets::cut(e).is_some() && !spared(e));
         self.shut(&ended.copied().collect::<Vec<_>>(), now.mono)?;
-        let Some(mut connections) = self.connections.take() else { return Ok(()) };
-        let shield = self.shield.clone();
-        let shut = |through: &[Element]| self.shut(through, now.mono);
-        let done = connections.cut(elements, &shield, spared, shut);
-        self.connections = Some(connections);
-        done
+        for _ in 0..ROUNDS {
+            let running = self.connections.running(elements, &self.shield, spared)?;
+            let through = running.through();
+            if through.is_empty() {
+                break;
+            }
+            self.shut(&through, now.mono)?;
+            self.connections.end(&running);
+        }
+        Ok(())
+    }
+
+    fn can_tell(&mut self) -> Result<(), Error> {
+        self.connections.can_end()
     }
 
     fn connected(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
-        match &mut self.connections {
-            Some(connections) => connections.through(elements, &self.shield),
-            None => Ok(Vec::new()),
-        }
+        self.connections.through(elements, &self.shield)
     }
 
     fn can_bar(&self) -> Result<(), Error> {

@@ -302,6 +302,10 @@ impl Firewall for Pf {
         self.kill_states(&from)
     }
 
+    fn can_tell(&mut self) -> Result<(), Error> {
+        self.connected(&[]).map(drop)
+    }
+
     fn connected(&mut self, _: &[Element]) -> Result<Vec<Element>, Error> {
         let what = "while-connected with pf, which is not asked for its states yet";
         Err(Error::Missing(what.into()))

@@ -116,6 +116,12 @@ impl Door {
         door
     }
 
+    /// The key of the admission tag.
+    #[must_use]
+    pub fn admit(&self) -> &[u8; 8] {
+        &self.admit
+    }
+
     /// The admission tag of the first 8 bytes of a nonce.
     #[must_use]
     pub fn tag(&self, token: &[u8; 8]) -> [u8; 4] {

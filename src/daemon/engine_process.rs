@@ -1,12 +1,15 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
 mod arrivals;
+mod sockets;
+mod summary;
 mod trouble;
 
+use super::batch::Batch;
 use super::capture::{Capture, Family};
 use super::channel::{Broken, Channel};
 use super::clock;
-use super::frame::{Begin, COUNTERS, Frame};
+use super::frame::{Begin, COUNTERS, DROPPED, Frame};
 use super::hook::Hook;
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
@@ -14,15 +17,15 @@ use super::syncer::Syncer;
 use crate::access::{Access, Action, ClientId, Policy, Service};
 use crate::crypto::{Door, DoorKey, ServerId, random};
 use crate::engine::suspicion::{Pin, Rules};
-use crate::engine::{Client, Engine, Knock, Mode, Plain, Sequence, Setup, Step, Suspect};
+use crate::engine::{Client, Engine, Knock, Plain, Sequence, Setup, Step, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use sockets::Inbox;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use summary::Summary;
 
-/// The largest datagram that is read whole; longer ones are of the wrong length anyway.
-const LARGEST: usize = 2_048;
 /// How often a journal that cannot be written is tried again: ms.
 const AGAIN: u64 = 1_000;
 
@@ -65,7 +68,7 @@ struct Process {
     engine: Engine,
     journal: Journal<Directory>,
     server: ServerId,
-    sockets: Vec<(UdpSocket, Mode)>,
+    sockets: Vec<Inbox>,
     captures: Vec<Capture>,
     /// Whoever says the plain key is answered in words.
     talks: bool,
@@ -74,6 +77,9 @@ struct Process {
     incoming: Incoming,
     generation: u32,
     counters: [u64; COUNTERS],
+    summary: Summary,
+    /// It was said that the kernel does not refuse.
+    said: bool,
     proven: Limit,
     strangers: Limit,
     tried: Mono,
@@ -162,6 +168,8 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         incoming: Incoming::default(),
         generation,
         counters: [0; COUNTERS],
+        summary: Summary::new(),
+        said: false,
         proven: Limit::default(),
         strangers: Limit::default(),
         tried: now.mono,
@@ -187,57 +195,32 @@ pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
 
 impl Process {
     fn serve(&mut self, channel: &mut Channel) -> Result<(), String> {
-        let mut buffer = [0u8; LARGEST];
+        let mut batch = Batch::new();
         loop {
             channel.flush().map_err(|why| format!("[priv]: {why}"))?;
             let ready = self.wait(channel)?;
             while let Some((frame, generation)) =
                 channel.next().map_err(|why| format!("[priv]: {why}"))?
             {
-                if self.handle_frame(frame, generation, channel)? {
+                if self.handle_frame(frame, generation, channel, &mut batch)? {
                     return Ok(());
                 }
             }
             let now = clock::now();
             self.handle_syncs(now);
             if !channel.is_full() {
-                for index in ready {
-                    self.receive(index, &mut buffer, now);
+                let sockets = 0..self.sockets.len() + self.captures.len();
+                for index in sockets.filter(|n| ready[*n]) {
+                    self.receive(index, &mut batch, now);
                 }
             }
             self.turn(channel, now);
             self.mend(now);
             self.captures.iter_mut().for_each(|c| c.mend(now.mono));
+            if let Some(line) = self.summary.handle_timeout(&self.counters, now.mono) {
+                log::info!("{line}");
+            }
         }
-    }
-
-    /// Waits until there is something to do; the sockets that have something.
-    fn wait<'a>(&'a self, channel: &'a Channel) -> Result<Vec<usize>, String> {
-        let mut interest = PollFlags::POLLIN;
-        interest.set(PollFlags::POLLOUT, channel.is_waiting());
-        let mut fds = vec![
-            PollFd::new(channel.as_fd(), interest),
-            PollFd::new(self.syncer.woken.as_fd(), PollFlags::POLLIN),
-        ];
-        // While [priv] does not keep up, the kernel keeps the packets.
-        if !channel.is_full() {
-            let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
-            fds.extend(self.sockets.iter().map(fd));
-            let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
-            fds.extend(self.captures.iter().map(fd));
-        }
-        let waits = self.engine.wants_segment() || self.engine.has_commands();
-        let waits = waits || self.captures.iter().any(|c| !c.is_bound());
-        let timeout = match waits {
-            true => PollTimeout::from(AGAIN as u16),
-            false => PollTimeout::NONE,
-        };
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e.to_string()),
-        }
-        let has = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        Ok(fds[2..].iter().enumerate().filter(|(_, fd)| has(fd)).map(|(i, _)| i).collect())
     }
 
     fn turn(&mut self, channel: &mut Channel, now: Now) {
@@ -280,6 +263,7 @@ impl Process {
         frame: Frame,
         generation: u32,
         channel: &mut Channel,
+        batch: &mut Batch,
     ) -> Result<bool, String> {
         match frame {
             Frame::Begin(begin) => {
@@ -300,6 +284,7 @@ impl Process {
                 let incoming = std::mem::take(&mut self.incoming);
                 let doors = incoming.doors.iter().map(|key| Door::derive(self.server, key));
                 self.engine.set_doors(self.server, doors.collect());
+                self.admit();
                 self.engine.policy().set_services(incoming.services);
                 self.engine.policy().set_own(incoming.own);
                 self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
@@ -312,18 +297,23 @@ impl Process {
             Frame::Listen(modes) => {
                 for mode in modes {
                     let fd: OwnedFd = channel.take_fd().ok_or("a socket is missing")?;
-                    self.sockets.push((fd.into(), mode));
+                    self.sockets.push(Inbox::new(fd.into(), mode).map_err(|e| e.to_string())?);
                 }
+                self.admit();
             }
             Frame::Capture(what) => {
                 for family in [Family::V4, Family::V6] {
                     let fd = channel.take_fd().ok_or("a packet socket is missing")?;
-                    let capture = Capture::start(fd, family, what.clone(), clock::now().mono);
-                    self.captures.push(capture.map_err(|e| format!("capture: {e}"))?);
+                    let (doors, now) = (self.engine.doors(), clock::now().mono);
+                    let capture = Capture::start(fd, family, what.clone(), doors, now);
+                    self.capture(capture.map_err(|e| format!("capture: {e}"))?, batch);
                 }
             }
             Frame::Decided(claim) => self.engine.handle_decided(claim),
-            Frame::Ask => channel.push(&Frame::Counters(self.counters), generation, vec![]),
+            Frame::Ask => {
+                self.counters[DROPPED] = self.dropped();
+                channel.push(&Frame::Counters(self.counters), generation, vec![]);
+            }
             Frame::Stop => {
                 let now = clock::now();
                 self.turn(channel, now);

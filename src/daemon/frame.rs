@@ -33,8 +33,10 @@ pub type Bytes = Zeroizing<[u8; FRAME]>;
 
 /// The counters of accepted packets, by the listener's mode, before those of refused ones.
 pub const ACCEPTED: [&str; 3] = ["sealed", "plain", "knock"];
-/// How many counters there are: accepted packets, then one for each reason to refuse.
-pub const COUNTERS: usize = ACCEPTED.len() + Reject::NAMES.len();
+/// The counter of what the kernel has dropped, behind those of each reason to refuse.
+pub const DROPPED: usize = ACCEPTED.len() + Reject::NAMES.len();
+/// How many counters there are.
+pub const COUNTERS: usize = DROPPED + 1;
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -17,6 +17,8 @@ pub mod log;
 pub mod site;
 pub mod store;
 
+mod admission;
+mod batch;
 mod bytes;
 mod capture;
 mod channel;

@@ -16,6 +16,7 @@ mod replay;
 mod start;
 mod suspects;
 pub mod suspicion;
+mod tokens;
 
 pub use auth::{Arrival, Client, Knock, Mode, Plain, Sequence, Step};
 pub use hooks::{MOST_OWED, Moment, NAME, Name, Note, Subject};
@@ -41,6 +42,7 @@ use replay::{Cache, Fresh};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use suspicion::Suspicion;
+use tokens::Tokens;
 
 /// The most packets that wait for the disk at one time; more are refused as busy. One client alone
 /// cannot fill it.
@@ -90,6 +92,7 @@ struct InFlight {
 pub struct Engine {
     server: ServerId,
     doors: Vec<Door>,
+    tokens: Tokens,
     clients: HashMap<ClientId, Client>,
     plain: Option<Plain>,
     knocks: Knocks,
@@ -121,12 +124,31 @@ impl Engine {
     ) -> Result<Option<Grant>, Refusal> {
         let from = canonical(arrival.from);
         let plain = self.plain.as_ref();
-        let proof = auth::authenticate(arrival, plain, self.server, &self.doors, &self.clients)?;
+        let proof = auth::authenticate(arrival, plain, self.server, &self.doors, &self.clients);
+        if arrival.mode == Mode::Spa
+            && let Err(Refusal { reason: Reject::Unauthentic | Reject::UnknownClient, .. }) = proof
+        {
+            self.tokens.note(arrival.bytes, now.mono);
+        }
+        let proof = proof?;
         let (client, outcome) = match proof {
             Proof::Once(sealed) => (sealed.client(), self.admit(sealed, from, now)),
             Proof::Again(proof) => (proof.client(), self.repeat(&proof, from, now).map(Some)),
         };
         outcome.map_err(|reason| Refusal { reason, client: Some(client) })
+    }
+
+    /// Whether a packet has to come behind all others of its batch: see the second line in
+    /// `docs/threat-model.md`.
+    #[must_use]
+    pub fn is_second(&self, arrival: &Arrival<'_>, now: Now) -> bool {
+        arrival.mode == Mode::Spa && self.tokens.has(arrival.bytes, now.mono)
+    }
+
+    /// The door keys that admit, the current one first.
+    #[must_use]
+    pub fn doors(&self) -> &[Door] {
+        &self.doors
     }
 
     fn admit(

@@ -9,7 +9,9 @@ use std::fmt;
 pub enum Reject {
     /// Wrong shape; behind the proof it can only be a client of another making.
     Malformed(Malformed),
-    /// The admission tag or the HMAC is wrong.
+    /// The admission tag is no door key's.
+    NotAdmitted,
+    /// The proof is wrong: the HMAC, the text, the ports.
     Unauthentic,
     /// The id is nobody's.
     UnknownClient,
@@ -35,8 +37,9 @@ pub enum Reject {
 
 impl Reject {
     /// The name of its counter, and how many there are: `COUNT` names in a fixed order.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "malformed",
+        "not-admitted",
         "unauthentic",
         "unknown-client",
         "stale",
@@ -55,17 +58,18 @@ impl Reject {
     pub fn index(&self) -> usize {
         match self {
             Reject::Malformed(_) => 0,
-            Reject::Unauthentic => 1,
-            Reject::UnknownClient => 2,
-            Reject::Stale(_) => 3,
-            Reject::Floor => 4,
-            Reject::Early(_) => 5,
-            Reject::Replayed => 6,
-            Reject::Duplicate => 7,
-            Reject::Superseded => 8,
-            Reject::Busy => 9,
-            Reject::NotPermitted(_) => 10,
-            Reject::NoRecord => 11,
+            Reject::NotAdmitted => 1,
+            Reject::Unauthentic => 2,
+            Reject::UnknownClient => 3,
+            Reject::Stale(_) => 4,
+            Reject::Floor => 5,
+            Reject::Early(_) => 6,
+            Reject::Replayed => 7,
+            Reject::Duplicate => 8,
+            Reject::Superseded => 9,
+            Reject::Busy => 10,
+            Reject::NotPermitted(_) => 11,
+            Reject::NoRecord => 12,
         }
     }
 }
@@ -75,6 +79,7 @@ impl fmt::Display for Reject {
         let seconds = |ms: &u64| *ms as f64 / 1_000.0;
         match self {
             Reject::Malformed(why) => write!(f, "malformed: {why}"),
+            Reject::NotAdmitted => f.write_str("not admitted"),
             Reject::Unauthentic => f.write_str("not authentic"),
             Reject::UnknownClient => f.write_str("unknown client"),
             Reject::Stale(ms) => write!(

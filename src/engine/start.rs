@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::order::Order;
 use super::replay::Cache;
 use super::suspicion::{Rules, Suspicion};
+use super::tokens::Tokens;
 use super::{Client, Command, Engine, Knock, Plain, Record, Suspect, Window};
 use crate::access::{Access, Action, Claim, Policy, Ports};
 use crate::crypto::{Door, ServerId};
@@ -82,6 +83,7 @@ impl Engine {
         let mut engine = Engine {
             server,
             doors,
+            tokens: Tokens::new(),
             clients: clients.into_iter().map(|c| (c.access().client, c)).collect(),
             plain: None,
             knocks: Knocks::new(salt),

@@ -2,6 +2,7 @@
 
 mod child;
 mod clock;
+mod filter;
 #[cfg(target_os = "macos")]
 mod groups;
 #[cfg(target_os = "linux")]
@@ -10,8 +11,11 @@ mod rights;
 
 pub use child::{close_on_exec, detach};
 pub use clock::clock_is_set;
+pub use filter::Instruction;
+#[cfg(target_os = "linux")]
+pub use filter::{attach_filter, dropped, lock_filter};
 #[cfg(target_os = "macos")]
 pub use groups::leave_groups;
 #[cfg(target_os = "linux")]
-pub use packet::{bind_packet, lock_filter};
+pub use packet::bind_packet;
 pub use rights::{receive, send};

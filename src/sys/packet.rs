@@ -1,4 +1,4 @@
-//! Packet sockets (packet(7)): what binds one, and what keeps its filter for good.
+//! Packet sockets (packet(7)): what binds one.
 #![allow(unsafe_code)]
 
 use nix::libc;
@@ -27,24 +27,4 @@ pub fn bind_packet(fd: BorrowedFd<'_>, protocol: u16, interface: u32) -> io::Res
     let address = unsafe { LinkAddr::from_raw((&raw const link).cast(), Some(length)) };
     let address = address.ok_or(io::ErrorKind::InvalidInput)?;
     Ok(bind(fd.as_raw_fd(), &address)?)
-}
-
-/// Keeps the filter of a socket from being changed or taken away (socket(7), SO_LOCK_FILTER).
-///
-/// # Errors
-/// As setsockopt(2).
-pub fn lock_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointer is to an int that lives during the call, and the length is that of an int.
-    let outcome = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LOCK_FILTER,
-            (&raw const on).cast(),
-            length,
-        )
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

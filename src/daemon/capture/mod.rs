@@ -14,10 +14,11 @@ mod tests;
 pub(super) use parse::Captured;
 pub(super) use socket::open;
 
+use super::batch::{Batch, Room};
 use super::config::Capturing;
 use super::system::own_addresses;
+use crate::crypto::Door;
 use crate::engine::Mode;
-use crate::proto::DATAGRAM;
 use crate::time::Mono;
 use local::Local;
 use std::io;
@@ -35,11 +36,29 @@ pub(super) enum Family {
     V6,
 }
 
-/// What one look at a socket gave.
+/// The program of a capture of sealed packets.
+#[cfg(test)]
+pub(super) fn filter_of(
+    family: Family,
+    wanted: &[crate::access::Ports],
+    doors: &[Door],
+) -> super::admission::Program {
+    filter::assemble(family, wanted, Some(doors))
+}
+
+/// What user space reads out of a packet to one of those ports.
+#[cfg(test)]
+pub(super) fn reads<'a>(
+    family: Family,
+    packet: &'a [u8],
+    wanted: &[crate::access::Ports],
+) -> Option<&'a [u8]> {
+    parse::parse(family, packet).filter(|c| parse::is_wanted(c, wanted)).map(|c| c.payload)
+}
+
+/// What a packet is.
 #[derive(Debug)]
 pub(super) enum Received<'a> {
-    /// There is no more for now.
-    Nothing,
     /// A packet that counts for nothing.
     Other,
     /// A packet to a port that is watched.
@@ -49,6 +68,7 @@ pub(super) enum Received<'a> {
 /// A capture of one family that runs.
 pub(super) struct Capture {
     fd: OwnedFd,
+    room: Room,
     family: Family,
     what: Capturing,
     local: Local,
@@ -70,13 +90,14 @@ impl Capture {
         fd: OwnedFd,
         family: Family,
         what: Capturing,
+        doors: &[Door],
         now: Mono,
     ) -> io::Result<Capture> {
-        let length = match what.mode {
-            Mode::Spa => Some(DATAGRAM as u16),
+        let doors = match what.mode {
+            Mode::Spa => Some(doors),
             Mode::Plain | Mode::Knock => None,
         };
-        let program = filter::assemble(family, &what.ports, length);
+        let program = filter::assemble(family, &what.ports, doors);
         let filtered = match socket::attach(fd.as_fd(), &program) {
             Ok(()) => true,
             Err(e) => {
@@ -88,7 +109,8 @@ impl Capture {
             socket::lock(fd.as_fd())?;
         }
         let (local, bound, tried) = (Local::default(), false, now);
-        let mut capture = Capture { fd, family, what, local, filtered, bound, tried };
+        let mut capture =
+            Capture { fd, room: Room::new(), family, what, local, filtered, bound, tried };
         if let Err(why) = capture.bind() {
             capture.lost(&why);
         }
@@ -97,6 +119,11 @@ impl Capture {
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether it captures the same as another, which it then can take the place of.
+    pub(super) fn is_like(&self, other: &Capture) -> bool {
+        (self.family, &self.what) == (other.family, &other.what)
     }
 
     /// What its packets are taken as.
@@ -131,27 +158,25 @@ impl Capture {
         log::warn!("capture on {}: {why}; looking for it every second", self.what.place());
     }
 
-    /// Takes the next packet out of the socket, if there is one.
-    ///
-    /// `buffer` has room for a whole packet that counts. Only packets to an address of this machine do.
-    pub(super) fn receive<'a>(&mut self, buffer: &'a mut [u8], now: Mono) -> Received<'a> {
-        let (length, to_us) = match socket::receive(self.fd.as_fd(), buffer) {
-            Ok(received) => received,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock) => return Received::Nothing,
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted) => return Received::Other,
-            Err(why) => {
-                if self.bound {
-                    self.lost(&why);
-                    self.tried = now;
-                }
-                return Received::Nothing;
+    /// Takes what waits at the socket; how many packets that are.
+    pub(super) fn receive(&mut self, batch: &mut Batch, now: Mono) -> usize {
+        batch.receive(self.fd.as_fd(), &mut self.room).unwrap_or_else(|why| {
+            if self.bound {
+                self.lost(&why);
+                self.tried = now;
             }
-        };
+            0
+        })
+    }
+
+    /// Reads a packet that was taken. Only packets to an address of this machine count.
+    pub(super) fn read<'a>(&mut self, batch: &'a Batch, at: usize, now: Mono) -> Received<'a> {
+        let Some((bytes, to_us)) = batch.packet(at) else { return Received::Other };
         // Where the hardware address is longer than the kernel's structure, the filter has looked.
         if !to_us.unwrap_or(self.filtered) {
             return Received::Other;
         }
-        let Some(captured) = parse::parse(self.family, &buffer[..length]) else {
+        let Some(captured) = parse::parse(self.family, bytes) else {
             return Received::Other;
         };
         let counts = parse::is_wanted(&captured, &self.what.ports)

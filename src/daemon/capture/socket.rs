@@ -3,17 +3,13 @@
 #[cfg(target_os = "linux")]
 mod linux {
     use super::super::Family;
-    use super::super::filter::Instruction;
-    use crate::sys;
-    use nix::errno::Errno;
+    use crate::sys::{self, Instruction};
     use nix::libc;
     use nix::net::if_::if_nametoindex;
-    use nix::sys::socket::{
-        AddressFamily, LinkAddr, SockFlag, SockType, recvfrom, setsockopt, socket, sockopt,
-    };
-    use socket2::{SockFilter, SockRef};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+    use socket2::SockRef;
     use std::io;
-    use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+    use std::os::fd::{BorrowedFd, OwnedFd};
 
     /// How much the kernel may keep for a capture: bytes.
     const ROOM: usize = 4 << 20;
@@ -33,8 +29,7 @@ mod linux {
     }
 
     pub(in super::super) fn attach(fd: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
-        let one = |i: &Instruction| SockFilter::new(i.code, i.yes, i.no, i.k);
-        SockRef::from(&fd).attach_filter(&program.iter().map(one).collect::<Vec<_>>())
+        sys::attach_filter(fd, program)
     }
 
     pub(in super::super) fn lock(fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -61,25 +56,12 @@ mod linux {
             None => Ok(()),
         }
     }
-
-    /// A packet's length, and whether it was sent to this host's own hardware address, if that is
-    /// told.
-    pub(in super::super) fn receive(
-        fd: BorrowedFd<'_>,
-        buffer: &mut [u8],
-    ) -> io::Result<(usize, Option<bool>)> {
-        match recvfrom::<LinkAddr>(fd.as_raw_fd(), buffer) {
-            Ok((length, from)) => Ok((length, from.map(|f| f.pkttype() == libc::PACKET_HOST))),
-            Err(Errno::EINTR) => Err(io::ErrorKind::Interrupted.into()),
-            Err(e) => Err(e.into()),
-        }
-    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod none {
     use super::super::Family;
-    use super::super::filter::Instruction;
+    use crate::sys::Instruction;
     use std::io;
     use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -103,20 +85,13 @@ mod none {
     pub(in super::super) fn bind(_: BorrowedFd<'_>, _: Family, _: Option<&str>) -> io::Result<()> {
         none()
     }
-
-    pub(in super::super) fn receive(
-        _: BorrowedFd<'_>,
-        _: &mut [u8],
-    ) -> io::Result<(usize, Option<bool>)> {
-        none()
-    }
 }
 
 #[cfg(target_os = "linux")]
 pub(in crate::daemon) use linux::open;
 #[cfg(target_os = "linux")]
-pub(super) use linux::{attach, bind, lock, receive};
+pub(super) use linux::{attach, bind, lock};
 #[cfg(not(target_os = "linux"))]
 pub(in crate::daemon) use none::open;
 #[cfg(not(target_os = "linux"))]
-pub(super) use none::{attach, bind, lock, receive};
+pub(super) use none::{attach, bind, lock};

@@ -1,10 +1,12 @@
-//! The filter, in an interpreter of its few instructions, and the parser, beside each other.
+//! The filter, in an interpreter of its instructions, and the parser, beside each other.
 
 use super::Family;
-use super::filter::{Instruction, SNAP, assemble};
+use super::filter::{SNAP, assemble};
 use super::local::Local;
 use super::parse::{is_wanted, parse};
 use crate::access::{Ports, Protocol};
+use crate::crypto::{Door, DoorKey, ServerId};
+use crate::daemon::admission::machine::run;
 use crate::time::Mono;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -13,47 +15,6 @@ const PAYLOAD: &[u8] = b"open sesame";
 
 fn ports(list: &[&str]) -> Vec<Ports> {
     list.iter().map(|t| t.parse().unwrap()).collect()
-}
-
-/// What the kernel does with such a program; how much of the packet is taken.
-fn run(program: &[Instruction], packet: &[u8], packet_type: u32) -> u32 {
-    let load = |at: usize, size: usize| {
-        let bytes = packet.get(at..at + size)?;
-        Some(bytes.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)))
-    };
-    let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
-    loop {
-        let Instruction { code, yes, no, k } = program[at];
-        at += 1;
-        let loaded = match code {
-            0x80 => Some(packet.len() as u32),
-            0x30 if k == 0xffff_f004 => Some(packet_type),
-            0x30 => load(k as usize, 1),
-            0x28 => load(k as usize, 2),
-            0x50 => load((x + k) as usize, 1),
-            0x48 => load((x + k) as usize, 2),
-            _ => Some(a),
-        };
-        // A load beyond the packet ends the program.
-        let Some(loaded) = loaded else { return 0 };
-        a = loaded;
-        let jump = |is: bool| usize::from(if is { yes } else { no });
-        match code {
-            0x80 | 0x30 | 0x28 | 0x50 | 0x48 => {}
-            0xb1 => match load(k as usize, 1) {
-                Some(b) => x = (b & 0x0f) * 4,
-                None => return 0,
-            },
-            0x54 => a &= k,
-            0x05 => at += k as usize,
-            0x15 => at += jump(a == k),
-            0x25 => at += jump(a > k),
-            0x35 => at += jump(a >= k),
-            0x45 => at += jump(a & k != 0),
-            0x06 => return k,
-            other => panic!("{other:#x} is no instruction that is used here"),
-        }
-    }
 }
 
 fn transport(protocol: Protocol, port: u16, payload: &[u8]) -> Vec<u8> {
@@ -154,17 +115,20 @@ fn only_to_this_host_by_its_hardware_address() {
 #[test]
 fn the_length_that_counts_is_udps_own() {
     both(|family| {
-        let program = assemble(family, &ports(&["udp/1"]), Some(PAYLOAD.len() as u16));
-        let mut bytes = packet(family, Protocol::Udp, 1, PAYLOAD);
+        let door = Door::derive(ServerId([1; 16]), &DoorKey::new([2; 32]));
+        let program = assemble(family, &ports(&["udp/1"]), Some(std::slice::from_ref(&door)));
+        let mut payload = [7; 288];
+        payload[24..28].copy_from_slice(&door.tag(&[7; 8]));
+        let mut bytes = packet(family, Protocol::Udp, 1, &payload);
         // Padding of a short frame.
         bytes.extend([0; 6]);
         assert_eq!(run(&program, &bytes, 0), SNAP as u32);
-        assert_eq!(parse(family, &bytes).unwrap().payload, PAYLOAD);
-        for other in [&PAYLOAD[1..], &[PAYLOAD, b"!"].concat()] {
+        assert_eq!(parse(family, &bytes).unwrap().payload, payload);
+        for other in [&payload[..287], &[&payload[..], b"!"].concat()] {
             assert_eq!(run(&program, &packet(family, Protocol::Udp, 1, other), 0), 0);
         }
         // UDP says more than IP, less than its own header, nothing at all.
-        for length in [9 + PAYLOAD.len() as u16, 7, 0, u16::MAX] {
+        for length in [9 + payload.len() as u16, 7, 0, u16::MAX] {
             let at = header(family) + 4;
             bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
             assert_eq!(run(&program, &bytes, 0), 0);

@@ -8,6 +8,8 @@ use std::fmt;
 
 /// The most port ranges that one capture watches.
 pub const MOST_CAPTURED: usize = 80;
+/// The most captures, each of which is two sockets.
+pub const MOST_CAPTURES: usize = 16;
 /// The longest name of an interface: bytes (IFNAMSIZ without the end).
 const LONGEST_INTERFACE: usize = 15;
 
@@ -97,6 +99,9 @@ pub(super) fn conflict(
     captures: &[Capturing],
     listen: &[Listen],
 ) -> Option<String> {
+    if captures.len() == MOST_CAPTURES {
+        return Some(format!("at most {MOST_CAPTURES} captures run side by side"));
+    }
     if captures.iter().any(|c| c.meets(one)) {
         return Some("another `capture` watches this port already".into());
     }

@@ -14,7 +14,7 @@ mod server_file;
 mod service;
 mod value;
 
-pub use capture::{Capturing, MOST_CAPTURED};
+pub use capture::{Capturing, MOST_CAPTURED, MOST_CAPTURES};
 pub use client_file::{ClientFile, Overrides};
 pub use gate::{Block, Gate};
 pub use hook::{Commands, Hooks, LONGEST_WORD, MOST_WORDS, Value, Word};
@@ -29,7 +29,7 @@ pub use server_file::{Config, Listen, MOST_LISTENERS, PLAIN_PORT};
 pub use service::Place;
 pub use value::{duration, moment, shown};
 
-use crate::crypto::{ClientKey, DoorKey, ServerId, hex, hex_of, is_published};
+use crate::crypto::{ClientKey, DoorKey, ServerId, digest, hex, hex_of, is_published};
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -115,6 +115,15 @@ impl ServerKey {
     pub fn generate() -> Result<ServerKey, crate::crypto::NoRandomness> {
         let id = ServerId(crate::crypto::random()?);
         Ok(ServerKey { id, doors: vec![DoorKey::generate()?] })
+    }
+
+    /// Names these keys and no others, and tells nothing about them.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut all = zeroize::Zeroizing::new(self.id.0.to_vec());
+        all.reserve_exact(32 * self.doors.len());
+        self.doors.iter().for_each(|door| all.extend_from_slice(door.bytes()));
+        digest(&all)
     }
 
     /// Reads the file, which nobody else may be able to read.

@@ -286,6 +286,9 @@ fn listeners(
                         ),
                     ));
                 }
+                if bound.len() == MOST_LISTENERS {
+                    return Err(wrong(at, format!("at most {MOST_LISTENERS} sockets are bound")));
+                }
                 bound.push(listen);
             }
             (None, Some(place), _) => {

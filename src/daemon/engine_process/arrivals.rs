@@ -2,53 +2,88 @@
 
 use super::Process;
 use crate::access::{Action, Protocol};
+use crate::daemon::batch::{BATCH, Batch};
 use crate::daemon::capture::Received;
 use crate::engine::{Arrival, Mode, Step};
 use crate::time::Now;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 
-/// The most packets that are taken from one socket before the others get their turn.
-const BATCH: usize = 64;
+/// The packets of a batch that come behind all others of it.
+struct Second([u8; BATCH], usize);
+
+impl Second {
+    fn push(&mut self, at: usize) {
+        self.0[self.1] = at as u8;
+        self.1 += 1;
+    }
+
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.0[..self.1].iter().map(|at| usize::from(*at))
+    }
+}
 
 impl Process {
     /// Takes what waits at one of the sockets; those of captures come behind the others.
-    pub(super) fn receive(&mut self, index: usize, buffer: &mut [u8], now: Now) {
+    pub(super) fn receive(&mut self, index: usize, batch: &mut Batch, now: Now) {
         if let Some(index) = index.checked_sub(self.sockets.len()) {
-            return self.receive_captured(index, buffer, now);
+            return self.receive_captured(index, batch, now);
         }
-        for _ in 0..BATCH {
-            let Some((socket, mode)) = self.sockets.get(index) else { return };
-            let Ok((length, peer)) = socket.recv_from(buffer) else { return };
-            let (from, mode) = (peer.ip().to_canonical(), *mode);
+        let Some(inbox) = self.sockets.get_mut(index) else { return };
+        let (mode, port) = (inbox.mode, inbox.port);
+        // What a socket has to report, an ICMP message for one, says nothing about what waits.
+        let count = batch.receive(inbox.socket.as_fd(), &mut inbox.room).unwrap_or_default();
+        let mut second = Second([0; BATCH], 0);
+        for at in 0..count {
+            let Some((bytes, peer)) = batch.datagram(at) else { continue };
+            let from = peer.ip().to_canonical();
             if mode == Mode::Knock {
-                let Ok(own) = socket.local_addr() else { return };
-                self.knocked(from, Step { protocol: Protocol::Udp, port: own.port() }, now);
+                self.knocked(from, Step { protocol: Protocol::Udp, port }, now);
                 continue;
             }
-            let arrival = Arrival { bytes: &buffer[..length], from, mode };
+            let arrival = Arrival { bytes, from, mode };
+            match self.engine.is_second(&arrival, now) {
+                true => second.push(at),
+                false => self.take(&arrival, Some((index, peer)), now),
+            }
+        }
+        for at in second.places() {
+            let Some((bytes, peer)) = batch.datagram(at) else { continue };
+            let arrival = Arrival { bytes, from: peer.ip().to_canonical(), mode };
             self.take(&arrival, Some((index, peer)), now);
         }
     }
 
-    fn receive_captured(&mut self, index: usize, buffer: &mut [u8], now: Now) {
-        for _ in 0..BATCH {
+    fn receive_captured(&mut self, index: usize, batch: &mut Batch, now: Now) {
+        let Some(capture) = self.captures.get_mut(index) else { return };
+        let mode = capture.mode();
+        let count = capture.receive(batch, now.mono);
+        let mut second = Second([0; BATCH], 0);
+        for at in 0..count {
             let Some(capture) = self.captures.get_mut(index) else { return };
-            let mode = capture.mode();
-            match capture.receive(buffer, now.mono) {
-                Received::Nothing => return,
-                Received::Other => {}
-                Received::Packet(packet) if mode == Mode::Knock => {
-                    let step = Step { protocol: packet.protocol, port: packet.port };
-                    self.knocked(packet.from, step, now);
-                }
-                Received::Packet(packet) => match packet.protocol {
-                    Protocol::Udp => {
-                        let arrival = Arrival { bytes: packet.payload, from: packet.from, mode };
-                        self.take(&arrival, None, now);
+            let Received::Packet(packet) = capture.read(batch, at, now.mono) else { continue };
+            if mode == Mode::Knock {
+                let step = Step { protocol: packet.protocol, port: packet.port };
+                self.knocked(packet.from, step, now);
+                continue;
+            }
+            match packet.protocol {
+                Protocol::Udp => {
+                    let arrival = Arrival { bytes: packet.payload, from: packet.from, mode };
+                    match self.engine.is_second(&arrival, now) {
+                        true => second.push(at),
+                        false => self.take(&arrival, None, now),
                     }
-                    // A SYN proves nothing in the modes there are.
-                    Protocol::Tcp => {}
-                },
+                }
+                // A SYN proves nothing in the modes there are.
+                Protocol::Tcp => {}
+            }
+        }
+        for at in second.places() {
+            let Some(capture) = self.captures.get_mut(index) else { return };
+            if let Received::Packet(packet) = capture.read(batch, at, now.mono) {
+                let arrival = Arrival { bytes: packet.payload, from: packet.from, mode };
+                self.take(&arrival, None, now);
             }
         }
     }
@@ -102,8 +137,8 @@ impl Process {
                     "Your IP has been de-authorized. You can no longer access this port."
                 }
             };
-            if let Some((socket, _)) = self.sockets.get(*index) {
-                let _ = socket.send_to(text.as_bytes(), peer);
+            if let Some(inbox) = self.sockets.get(*index) {
+                let _ = inbox.socket.send_to(text.as_bytes(), peer);
             }
         }
     }

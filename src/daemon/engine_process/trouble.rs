@@ -10,6 +10,7 @@ use std::net::IpAddr;
 impl Process {
     pub(super) fn refuse(&mut self, refusal: Refusal, from: IpAddr, now: Now) {
         self.counters[ACCEPTED.len() + refusal.reason.index()] += 1;
+        self.summary.note(now.mono);
         // Whose packet it is can be said, and a client can do no harm to the log; but a copy of
         // his packet can be sent by anybody, any number of times.
         let copied = matches!(refusal.reason, Reject::Replayed | Reject::Duplicate);

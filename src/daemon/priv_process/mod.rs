@@ -60,6 +60,7 @@ pub(super) struct Priv {
     listens: bool,
     engine: Option<Partner>,
     generation: u32,
+    doors: [u8; 32],
     restored: bool,
     /// What an `[engine]` that begins has said so far.
     restoring: Vec<Claim>,
@@ -118,6 +119,7 @@ impl Priv {
             listens: false,
             engine: None,
             generation: 0,
+            doors: [0; 32],
             restored: false,
             restoring: Vec::new(),
             failures: 0,

@@ -3,7 +3,7 @@
 use super::Priv;
 use crate::access::Prefix;
 use crate::daemon::control::{self, Order};
-use crate::daemon::frame::{ACCEPTED, COUNTERS, Frame};
+use crate::daemon::frame::{ACCEPTED, COUNTERS, DROPPED, Frame};
 use crate::daemon::{clock, last_good};
 use crate::engine::Reject;
 use crate::time::Now;
@@ -92,6 +92,7 @@ impl Priv {
                 names.map(|(n, v)| (n.to_string(), json!(v))).collect::<serde_json::Map<_, _>>()
             }),
             "refused": refused,
+            "dropped-by-kernel": counters.map(|c| c[DROPPED]),
         })
     }
 

@@ -57,6 +57,7 @@ impl Priv {
         });
         engine.channel.push(&begin, self.generation, vec![journal]);
         self.engine = Some(engine);
+        self.doors = key.fingerprint();
         self.doubt_bans();
         self.doubt_hooks();
         self.configure(key, clients, now);
@@ -143,7 +144,7 @@ impl Priv {
     }
 
     /// Gives this `[engine]` packet sockets of its own: a filter that is locked stays for good.
-    fn hand_captures_down(&mut self) -> io::Result<()> {
+    pub(super) fn hand_captures_down(&mut self) -> io::Result<()> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         for capture in &self.config.captures {
             let fds = system::open_capture()?;

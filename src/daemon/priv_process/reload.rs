@@ -1,6 +1,7 @@
 //! The files have changed: what of that counts at once, and what takes a restart.
 
 use super::Priv;
+use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
 use crate::daemon::config::{Config, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
@@ -90,7 +91,14 @@ impl Priv {
                 Begin { server: key.id, window: self.config.policy.window, become_user: self.user };
             engine.channel.push(&Frame::Begin(begin), self.generation, vec![]);
         }
+        let doors = key.fingerprint();
         self.configure(key, clients, now);
+        if std::mem::replace(&mut self.doors, doors) != doors
+            && self.restored
+            && let Err(why) = self.hand_captures_down()
+        {
+            self.engine_lost(&Broken::Io(why), now);
+        }
         log::info!("reloaded: {} clients", self.names.len());
     }
 }

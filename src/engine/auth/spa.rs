@@ -17,7 +17,7 @@ pub(super) fn authenticate(
 ) -> Result<Authenticated, Refusal> {
     let packet = Packet::parse(bytes).map_err(Reject::Malformed)?;
     let door =
-        doors.iter().take(DOORS).find(|d| packet.is_admitted(d)).ok_or(Reject::Unauthentic)?;
+        doors.iter().take(DOORS).find(|d| packet.is_admitted(d)).ok_or(Reject::NotAdmitted)?;
     let id = packet.client(door);
     let client = clients.get(&id).ok_or(Reject::UnknownClient)?;
     if !packet.is_proven(&client.keys.mac) {

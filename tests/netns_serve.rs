@@ -11,6 +11,7 @@ mod netns;
 #[cfg(target_os = "linux")]
 #[path = "serve"]
 mod serve {
+    mod admission;
     mod bad;
     mod bans;
     mod broken;

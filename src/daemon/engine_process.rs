@@ -3,6 +3,8 @@
 mod arrivals;
 mod sockets;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use super::batch::Batch;
@@ -196,31 +198,51 @@ pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
 impl Process {
     fn serve(&mut self, channel: &mut Channel) -> Result<(), String> {
         let mut batch = Batch::new();
-        loop {
-            channel.flush().map_err(|why| format!("[priv]: {why}"))?;
-            let ready = self.wait(channel)?;
-            while let Some((frame, generation)) =
-                channel.next().map_err(|why| format!("[priv]: {why}"))?
-            {
-                if self.handle_frame(frame, generation, channel, &mut batch)? {
-                    return Ok(());
-                }
-            }
-            let now = clock::now();
+        // Behind the last frame of the beginning others may have been read already.
+        if self.listen_to_priv(channel, &mut batch)? {
+            return Ok(());
+        }
+        while !self.step(channel, &mut batch)? {}
+        Ok(())
+    }
+
+    /// Waits and does what there is to do; true: that was the end. A packet that is refused takes no
+    /// memory here, and no call of its own.
+    fn step(&mut self, channel: &mut Channel, batch: &mut Batch) -> Result<bool, String> {
+        channel.flush().map_err(|why| format!("[priv]: {why}"))?;
+        let ready = self.wait(channel)?;
+        if ready.channel && self.listen_to_priv(channel, batch)? {
+            return Ok(true);
+        }
+        let now = clock::now();
+        if ready.syncer {
             self.handle_syncs(now);
-            if !channel.is_full() {
-                let sockets = 0..self.sockets.len() + self.captures.len();
-                for index in sockets.filter(|n| ready[*n]) {
-                    self.receive(index, &mut batch, now);
-                }
-            }
-            self.turn(channel, now);
-            self.mend(now);
-            self.captures.iter_mut().for_each(|c| c.mend(now.mono));
-            if let Some(line) = self.summary.handle_timeout(&self.counters, now.mono) {
-                log::info!("{line}");
+        }
+        if !channel.is_full() {
+            let sockets = 0..self.sockets.len() + self.captures.len();
+            for index in sockets.filter(|n| ready.sockets[*n]) {
+                self.receive(index, batch, now);
             }
         }
+        self.turn(channel, now);
+        self.mend(now);
+        self.captures.iter_mut().for_each(|c| c.mend(now.mono));
+        if let Some(line) = self.summary.handle_timeout(&self.counters, now.mono) {
+            log::info!("{line}");
+        }
+        Ok(false)
+    }
+
+    /// Does all that `[priv]` has said; true: that was the end.
+    fn listen_to_priv(&mut self, channel: &mut Channel, batch: &mut Batch) -> Result<bool, String> {
+        while let Some((frame, generation)) =
+            channel.next().map_err(|why| format!("[priv]: {why}"))?
+        {
+            if self.handle_frame(frame, generation, channel, batch)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn turn(&mut self, channel: &mut Channel, now: Now) {

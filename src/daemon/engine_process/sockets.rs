@@ -14,6 +14,13 @@ use std::os::fd::AsFd;
 /// The most sockets that strangers' packets come to.
 const SOCKETS: usize = MOST_LISTENERS + 2 * MOST_CAPTURES;
 
+/// Who has something to say.
+pub(super) struct Ready {
+    pub(super) channel: bool,
+    pub(super) syncer: bool,
+    pub(super) sockets: [bool; SOCKETS],
+}
+
 /// A UDP socket and what it takes.
 pub(super) struct Inbox {
     pub(super) socket: UdpSocket,
@@ -30,8 +37,8 @@ impl Inbox {
 }
 
 impl Process {
-    /// Waits until there is something to do; which sockets have something.
-    pub(super) fn wait(&self, channel: &Channel) -> Result<[bool; SOCKETS], String> {
+    /// Waits until there is something to do; who has something to say.
+    pub(super) fn wait(&self, channel: &Channel) -> Result<Ready, String> {
         let mut interest = PollFlags::POLLIN;
         interest.set(PollFlags::POLLOUT, channel.is_waiting());
         let own = [
@@ -51,9 +58,9 @@ impl Process {
             Err(e) => return Err(e.to_string()),
         }
         let has = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        let mut ready = [false; SOCKETS];
-        fds[2..count].iter().zip(&mut ready).for_each(|(fd, ready)| *ready = has(fd));
-        Ok(ready)
+        let mut sockets = [false; SOCKETS];
+        fds[2..count].iter().zip(&mut sockets).for_each(|(fd, ready)| *ready = has(fd));
+        Ok(Ready { channel: has(&fds[0]), syncer: has(&fds[1]), sockets })
     }
 
     /// When there is something to do even if nobody says so.

@@ -16,7 +16,7 @@ mod disk;
 #[path = "histories/driver.rs"]
 mod driver;
 #[path = "histories/world.rs"]
-mod world;
+pub(in crate::daemon) mod world;
 
 use crate::engine::{LEFT_OUT, Reject, Rule};
 use crate::time::Unix;

@@ -4,7 +4,7 @@
 mod codec;
 mod disk;
 #[cfg(test)]
-mod histories;
+pub(in crate::daemon) mod histories;
 mod turn;
 
 pub use codec::{NOTE, SLOT, Slot, decode, decode_note, encode, encode_note};

@@ -24,26 +24,26 @@ fn door() -> Door {
 }
 
 /// A datagram of the client.
-pub(super) struct Packet {
-    pub(super) id: usize,
-    pub(super) time: Unix,
-    pub(super) from: IpAddr,
-    pub(super) bytes: [u8; proto::DATAGRAM],
+pub(in crate::daemon) struct Packet {
+    pub(in crate::daemon) id: usize,
+    pub(in crate::daemon) time: Unix,
+    pub(in crate::daemon) from: IpAddr,
+    pub(in crate::daemon) bytes: [u8; proto::DATAGRAM],
 }
 
 /// The client's machine.
-pub(super) struct Sender {
+pub(in crate::daemon) struct Sender {
     door: Door,
     keys: ClientKeys,
 }
 
 impl Sender {
-    pub(super) fn new() -> Sender {
+    pub(in crate::daemon) fn new() -> Sender {
         Sender { door: door(), keys: ClientKeys::derive(SERVER, &key(), CLIENT.0) }
     }
 
     /// A packet that asks for the address that its number makes.
-    pub(super) fn packet(&self, id: usize, time: Unix, nonce: &[u8; 24]) -> Packet {
+    pub(in crate::daemon) fn packet(&self, id: usize, time: Unix, nonce: &[u8; 24]) -> Packet {
         let number = u32::try_from(id).expect("a small number");
         let address: IpAddr = Ipv4Addr::from_bits((10 << 24) + number).into();
         let request = Request {
@@ -63,14 +63,14 @@ impl Sender {
 }
 
 /// The number of the packet that a claim came from.
-pub(super) fn id(claim: &Claim) -> usize {
+pub(in crate::daemon) fn id(claim: &Claim) -> usize {
     match claim.addresses().next().map(|a| a.address()) {
         Some(IpAddr::V4(a)) => (a.to_bits() - (10 << 24)) as usize,
         Some(IpAddr::V6(_)) | None => panic!("a claim of somebody else"),
     }
 }
 
-pub(super) fn setup(boot: u8) -> Setup {
+pub(in crate::daemon) fn setup(boot: u8) -> Setup {
     let service = Service {
         id: SSH,
         name: "ssh".into(),

@@ -54,12 +54,12 @@ impl Batch {
     /// As recvmmsg(2).
     pub(super) fn receive(&mut self, fd: BorrowedFd<'_>, room: &mut Room) -> io::Result<usize> {
         self.count = 0;
+        let nothing = |e: &io::Error| {
+            matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+        };
         match room.receive(fd, self) {
-            Ok(()) => Ok(self.count),
-            Err(e) => match e.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
-                _ => Err(e),
-            },
+            Err(e) if !nothing(&e) => Err(e),
+            Ok(()) | Err(_) => Ok(self.count),
         }
     }
 }

@@ -25,6 +25,8 @@ use std::process::ExitCode;
 const LARGEST: usize = 2_048;
 /// How often a journal that cannot be written is tried again: ms.
 const AGAIN: u64 = 1_000;
+/// The most frames of `[priv]` that are taken in one turn.
+const FRAMES: usize = 256;
 
 /// Runs as `[engine]`, with one end of the socket pair as stdin, until it is told to stop.
 #[must_use]
@@ -82,15 +84,23 @@ struct Process {
 fn start(channel: &mut Channel) -> Result<Process, String> {
     let mut incoming = Incoming::default();
     let mut begin: Option<Begin> = None;
-    let (mut clients, mut pin) = (Vec::new(), None);
+    let (mut clients, mut pin, mut early) = (Vec::new(), None, Vec::new());
+    let mut policy = Policy::new(Vec::new(), Vec::new());
     let generation = loop {
         let (frame, generation) = wait_for(channel)?;
         match frame {
-            Frame::Begin(b) => begin = Some(b),
+            Frame::Begin(b) => {
+                // Another one before this one's end: that one counts.
+                (begin, incoming) = (Some(b), Incoming::default());
+                clients.clear();
+            }
             Frame::Door(key) => incoming.doors.push(key),
             Frame::Service(service) => incoming.services.push(service),
             Frame::Own(address) => incoming.own.push(address),
-            Frame::Client(access, key) => clients.push((access, key)),
+            Frame::Client(access, key) => {
+                let Begin { server, .. } = begin.ok_or(Broken::Frame.to_string())?;
+                clients.push(Client::new(policy.share(access), server, &key));
+            }
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
             Frame::Line(client, steps) => incoming.line(client, steps)?,
@@ -98,12 +108,9 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
-            Frame::Remove(_)
-            | Frame::Decided(_)
-            | Frame::Ask
-            | Frame::Pardon(_)
-            | Frame::Strike { .. }
-            | Frame::Guess { .. } => {}
+            // Not of the configuration, and heard when there is somebody to hear it.
+            Frame::Decided(_) | Frame::Ask | Frame::Pardon(_) => early.push(frame),
+            Frame::Remove(_) | Frame::Strike { .. } | Frame::Guess { .. } => {}
             Frame::Listen(_)
             | Frame::Capture(_)
             | Frame::Verdict { .. }
@@ -124,14 +131,15 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         Journal::open(Directory::new(directory)).map_err(|e| e.to_string())?;
     let boot = clock::boot_id().map_err(|e| format!("no boot id: {e}"))?;
     let server = begin.server;
-    let mut policy = Policy::new(incoming.services, incoming.own);
+    policy.set_services(incoming.services);
+    policy.set_own(incoming.own);
     policy.set_zone(clock::zone());
     let talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
     let setup = Setup {
         server,
         plain: incoming.plain.take(),
         doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
-        clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
+        clients,
         knocks: std::mem::take(&mut incoming.knocks),
         salt: crate::crypto::random().map_err(|e| e.to_string())?,
         policy,
@@ -139,7 +147,6 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         window: begin.window,
         boot,
     };
-    drop(clients);
     let now = clock::now();
     let mut engine = Engine::start(setup, &history, now);
     pin.into_iter().for_each(|pin| engine.handle_pin(pin));
@@ -168,6 +175,10 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
     };
     process.turn(channel, now);
     channel.push(&Frame::Restored(seen), generation, vec![]);
+    for frame in early {
+        process.handle_frame(frame, generation, channel)?;
+    }
+    crate::sys::trim();
     Ok(process)
 }
 
@@ -191,9 +202,10 @@ impl Process {
         loop {
             channel.flush().map_err(|why| format!("[priv]: {why}"))?;
             let ready = self.wait(channel)?;
-            while let Some((frame, generation)) =
-                channel.next().map_err(|why| format!("[priv]: {why}"))?
-            {
+            // Bounded, so that packets get their turn however long a configuration is.
+            for _ in 0..FRAMES {
+                let next = channel.next().map_err(|why| format!("[priv]: {why}"))?;
+                let Some((frame, generation)) = next else { break };
                 if self.handle_frame(frame, generation, channel)? {
                     return Ok(());
                 }
@@ -228,9 +240,10 @@ impl Process {
         }
         let waits = self.engine.wants_segment() || self.engine.has_commands();
         let waits = waits || self.captures.iter().any(|c| !c.is_bound());
-        let timeout = match waits {
-            true => PollTimeout::from(AGAIN as u16),
-            false => PollTimeout::NONE,
+        let timeout = match (channel.is_ready(), waits) {
+            (true, _) => PollTimeout::ZERO,
+            (false, true) => PollTimeout::from(AGAIN as u16),
+            (false, false) => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -308,6 +321,7 @@ impl Process {
                 self.count_sequences();
                 self.engine.set_rules(incoming.rules);
                 self.generation = generation;
+                crate::sys::trim();
             }
             Frame::Listen(modes) => {
                 for mode in modes {

@@ -4,6 +4,7 @@ mod child;
 mod clock;
 #[cfg(target_os = "macos")]
 mod groups;
+mod memory;
 #[cfg(target_os = "linux")]
 mod packet;
 mod rights;
@@ -12,6 +13,7 @@ pub use child::{close_on_exec, detach};
 pub use clock::clock_is_set;
 #[cfg(target_os = "macos")]
 pub use groups::leave_groups;
+pub use memory::trim;
 #[cfg(target_os = "linux")]
 pub use packet::{bind_packet, lock_filter};
 pub use rights::{receive, send};

@@ -87,11 +87,10 @@ fn a_sealed_packet_lifts_the_ban_of_where_it_comes_from() {
 
 #[test]
 fn no_datagram_strikes_and_a_plain_key_lifts_no_ban() {
-    let plain = opensesame_spa::access::Access {
-        assurance: Assurance::PlainKey,
-        services: vec![named("web")],
-        ..access(2)
-    };
+    let plain = access(2).with(|t| {
+        t.assurance = Assurance::PlainKey;
+        t.services = vec![named("web")];
+    });
     let key = Plain {
         client: plain.client,
         open: b"open_sesame".to_vec(),

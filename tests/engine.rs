@@ -238,7 +238,7 @@ fn the_policy_says_why_not() {
 #[test]
 fn a_lease_ends_when_it_was_asked_to_and_never_after_the_credential() {
     let ends = |ttl: u32, not_after: Option<Unix>| {
-        let mut e = engine(vec![Access { not_after, ..access(1) }]);
+        let mut e = engine(vec![access(1).with(|t| t.not_after = not_after)]);
         let granted = ask(&mut e, 1, &Request { ttl, ..open(at(9).unix) }, at(9)).unwrap();
         granted[0].until.since(at(9).mono)
     };
@@ -252,7 +252,7 @@ fn a_lease_ends_when_it_was_asked_to_and_never_after_the_credential() {
 
 #[test]
 fn a_use_is_an_open_that_was_allowed_and_stays_used_after_a_restart() {
-    let guest = || Access { uses: Some(2), ..access(1) };
+    let guest = || access(1).with(|t| t.uses = Some(2));
     let (mut e, now) = (engine(vec![guest(), access(2)]), at(9_000));
     let mut records = vec![];
     let mut ask = |request: Request| {

@@ -14,7 +14,7 @@ use packets::*;
 const LINES: [[u16; 3]; 3] = [[1, 2, 3], [2, 3, 4], [9, 8, 7]];
 
 fn entry(assurance: Assurance, sequence: Sequence) -> (Access, Knock) {
-    let access = Access { assurance, ..access(200) };
+    let access = access(200).with(|t| t.assurance = assurance);
     let knock = Knock { client: access.client, sequence, window: 10_000, total: None };
     (access, knock)
 }

@@ -17,7 +17,7 @@ const DAY: u16 = 24 * 60;
 ///
 /// The first minute is in it and the last one is not. A span that ends before it begins goes on into
 /// the next day.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Hours {
     /// One bit for each day, Monday's the lowest.
     days: u8,

@@ -5,13 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod entry;
 mod hours;
 mod policy;
 mod ports;
 
 pub use address::{Prefix, PrefixError, canonical};
+pub use entry::{Access, Terms};
 pub use hours::{Hours, HoursError};
-pub use policy::{Access, Denied, OnExpiry, Policy, Refuse, Service};
+pub use policy::{Denied, OnExpiry, Policy, Refuse, Service};
 pub use ports::{MAX_SERVICES, Ports, PortsError, Protocol, ServiceId, Services, Wanted};
 
 use crate::time::{Mono, Unix};

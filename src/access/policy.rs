@@ -1,14 +1,15 @@
 //! What the administrator allows: services, access entries, and the two questions asked of them.
 
 use super::{
-    Action, Assurance, Claim, ClientId, Grant, Hours, Ports, Prefix, Request, ServiceId, Wanted,
-    canonical,
+    Access, Action, Assurance, Claim, ClientId, Grant, Hours, Ports, Prefix, Request, ServiceId,
+    Terms, Wanted, canonical,
 };
-use crate::time::{Now, Unix};
+use crate::time::Now;
 use jiff::tz::TimeZone;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What becomes of connections when a service's lease ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,45 +50,14 @@ pub struct Service {
     pub refuse: Refuse,
 }
 
-/// One client's access entry.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Access {
-    /// The client.
-    pub client: ClientId,
-    /// The name in logs and listings.
-    pub name: String,
-    /// The least assurance that counts as this client.
-    pub assurance: Assurance,
-    /// What he may open, and what is opened when he names nothing.
-    pub services: Vec<ServiceId>,
-    /// Seconds a lease lasts if the request does not say.
-    pub ttl: u32,
-    /// The most seconds that he can ask for; longer wishes are shortened to this.
-    pub max_ttl: u32,
-    /// The most leases at one time (an address and a port range count one).
-    pub max_leases: u16,
-    /// The only networks whose addresses may be granted; empty: any.
-    pub sources: Vec<Prefix>,
-    /// Whether "the address that this packet came from" may be granted.
-    pub source_address: bool,
-    /// The shortest IPv4 prefix length that he may ask for.
-    pub max_prefix_v4: u8,
-    /// The shortest IPv6 prefix length that he may ask for.
-    pub max_prefix_v6: u8,
-    /// The end of the credential.
-    pub not_after: Option<Unix>,
-    /// How many opens the credential is good for.
-    pub uses: Option<u32>,
-    /// The only hours in which he may open; empty: always.
-    pub hours: Vec<Hours>,
-}
-
 /// Services and access entries of one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
     zone: TimeZone,
     services: BTreeMap<ServiceId, Service>,
     clients: HashMap<ClientId, Access>,
+    /// The different terms that they have.
+    terms: BTreeSet<Arc<Terms>>,
     own: Vec<IpAddr>,
 }
 
@@ -145,7 +115,8 @@ impl Policy {
     pub fn new(services: Vec<Service>, own: Vec<IpAddr>) -> Policy {
         let services = services.into_iter().map(|s| (s.id, s)).collect();
         let own = own.into_iter().map(canonical).collect();
-        Policy { zone: TimeZone::UTC, services, clients: HashMap::new(), own }
+        let (clients, terms) = (HashMap::new(), BTreeSet::new());
+        Policy { zone: TimeZone::UTC, services, clients, terms, own }
     }
 
     /// Where the machine is: hours are those of its wall clock.
@@ -171,14 +142,36 @@ impl Policy {
         self.services = services.into_iter().map(|s| (s.id, s)).collect();
     }
 
+    /// The entry with the terms of others who have the same, so that they are kept once.
+    #[must_use]
+    pub fn share(&mut self, mut access: Access) -> Access {
+        match self.terms.get(&access.terms) {
+            Some(known) => access.terms = Arc::clone(known),
+            None => drop(self.terms.insert(Arc::clone(&access.terms))),
+        }
+        access
+    }
+
     /// Adds an access entry, or replaces the one of that id.
     pub fn set_client(&mut self, access: Access) {
-        self.clients.insert(access.client, access);
+        let access = self.share(access);
+        let before = self.clients.insert(access.client, access);
+        self.forget_terms(before.as_ref());
     }
 
     /// Takes an access entry away.
     pub fn remove_client(&mut self, client: ClientId) -> Option<Access> {
-        self.clients.remove(&client)
+        let before = self.clients.remove(&client);
+        self.forget_terms(before.as_ref());
+        before
+    }
+
+    /// Forgets the terms that were this entry's alone.
+    fn forget_terms(&mut self, before: Option<&Access>) {
+        // The set's own copy and this one.
+        if let Some(access) = before.filter(|a| Arc::strong_count(&a.terms) == 2) {
+            self.terms.remove(&access.terms);
+        }
     }
 
     /// The server's own addresses, canonical.

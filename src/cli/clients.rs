@@ -1,8 +1,8 @@
 //! `clients` and `revoke`.
 
 use super::print;
-use crate::daemon::clients::files;
-use crate::daemon::config::{ClientFile, Config, is_name, shown};
+use crate::daemon::clients::{all, take_out};
+use crate::daemon::config::{Config, is_name, shown};
 use crate::daemon::control::{Order, ask};
 use serde_json::json;
 use std::io::ErrorKind::{ConnectionRefused, NotFound};
@@ -12,8 +12,9 @@ use std::path::Path;
 pub(super) fn list(config: &Path, json: bool) -> Result<(), String> {
     let config = Config::load(config).map_err(|e| e.to_string())?;
     let mut rows = Vec::new();
-    for (name, path) in files(&config).map_err(|e| e.to_string())? {
-        let row = match ClientFile::load(&path) {
+    for found in all(&config).map_err(|e| e.to_string())? {
+        let name = found.name;
+        let row = match found.client {
             Ok(file) => {
                 let o = &file.overrides;
                 let services = o.services.as_ref().unwrap_or(&config.policy.services).join(",");
@@ -50,7 +51,7 @@ pub(super) fn list(config: &Path, json: bool) -> Result<(), String> {
     print(&out)
 }
 
-/// Removes a client's file and has the running server act on it.
+/// Takes a client out of the files and has the running server act on it.
 pub(super) fn revoke(name: &str, config: &Path) -> Result<(), String> {
     if !is_name(name) {
         return Err(format!("`{name}` is no client's name"));
@@ -60,11 +61,17 @@ pub(super) fn revoke(name: &str, config: &Path) -> Result<(), String> {
         return loaded.map(|_| ());
     }
     // A mistake in server.toml must not keep anybody from being revoked.
-    let path = config.with_file_name("clients").join(format!("{name}.toml"));
-    std::fs::remove_file(&path).map_err(|e| match e.kind() == NotFound {
-        true => format!("no client `{name}`: `opensesame-spa clients` lists them"),
-        false => format!("{}: {e}", path.display()),
-    })?;
+    match take_out(&config.with_file_name("clients"), name) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(format!("no client `{name}`: `opensesame-spa clients` lists them"));
+        }
+        Err(why) => {
+            return Err(format!(
+                "{name} may still be in a file, so mend it and say this again: {why}"
+            ));
+        }
+    }
     let config = loaded.map_err(|why| {
         format!("{name} is removed, but whether a server runs here cannot be known: {why}")
     })?;

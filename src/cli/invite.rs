@@ -4,7 +4,7 @@ use super::{Config as ConfigArg, print};
 use crate::access::{ClientId, Ports};
 use crate::client::{Profile, Target};
 use crate::crypto::{ClientKey, random};
-use crate::daemon::clients::files;
+use crate::daemon::clients::all;
 use crate::daemon::clock;
 use crate::daemon::config::{
     ClientFile, Config, Overrides, ServerKey, duration, is_door, is_name, write_new,
@@ -53,7 +53,7 @@ impl Invite {
         let server = ServerKey::load(&config.key_path()).map_err(|e| e.to_string())?;
         let path = config.clients_dir().join(format!("{}.toml", self.name));
         let client = match self.again {
-            true => ClientFile::load(&path).map_err(|e| e.to_string())?,
+            true => self.find(&config)?,
             false => self.create(&config, &server)?,
         };
         let profile = profile(&config, &server, &client)?;
@@ -89,6 +89,16 @@ impl Invite {
             out.display(),
             self.name
         ))
+    }
+
+    /// The client as it stands in a file of its own or in one of many.
+    fn find(&self, config: &Config) -> Result<ClientFile, String> {
+        let mut all = all(config).map_err(|e| e.to_string())?.into_iter();
+        let found = all.find(|found| found.name.as_ref() == Some(&self.name));
+        let found = found.ok_or_else(|| {
+            format!("no client `{}`: `opensesame-spa clients` lists them", self.name)
+        })?;
+        found.client.map_err(|e| e.to_string())
     }
 
     fn create(&self, config: &Config, server: &ServerKey) -> Result<ClientFile, String> {
@@ -131,13 +141,10 @@ impl Invite {
     }
 }
 
-/// Names that are taken, and the ids of those whose file can be read.
+/// Names that are taken, and the ids of those that can be read.
 fn taken(config: &Config) -> Result<Vec<(String, Option<ClientId>)>, String> {
-    let found = files(config).map_err(|e| e.to_string())?;
-    Ok(found
-        .into_iter()
-        .map(|(name, path)| (name, ClientFile::load(&path).ok().map(|f| f.id)))
-        .collect())
+    let all = all(config).map_err(|e| e.to_string())?.into_iter();
+    Ok(all.map(|f| (f.name.unwrap_or_default(), f.client.ok().map(|c| c.id))).collect())
 }
 
 fn profile(config: &Config, server: &ServerKey, client: &ClientFile) -> Result<Profile, String> {

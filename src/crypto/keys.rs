@@ -36,11 +36,11 @@ fn expand(prk: &Hkdf<Sha256>, info: &[&[u8]], out: &mut [u8]) {
     debug_assert!(done.is_ok());
 }
 
-fn extract(server: ServerId, key: &[u8; 32]) -> Hkdf<Sha256> {
+fn salt(server: ServerId) -> [u8; 32] {
     let mut salt = [0; 32];
     salt[..16].copy_from_slice(SALT);
     salt[16..].copy_from_slice(&server.0);
-    Hkdf::new(Some(&salt), key)
+    salt
 }
 
 macro_rules! kept_key {
@@ -109,7 +109,7 @@ impl Door {
     /// Derives `admit` and `mask`.
     #[must_use]
     pub fn derive(server: ServerId, key: &DoorKey) -> Door {
-        let prk = extract(server, &key.0);
+        let prk = Hkdf::<Sha256>::new(Some(&salt(server)), &key.0);
         let mut door = Door { admit: [0; 8], mask: [0; 32] };
         expand(&prk, &[b"admit"], &mut door.admit);
         expand(&prk, &[b"mask"], &mut door.mask);
@@ -142,6 +142,45 @@ impl fmt::Debug for Door {
     }
 }
 
+/// What all keys of one client at one server follow from; the client's key does not follow from it,
+/// nor what it is at another server.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Root([u8; 32]);
+
+impl Root {
+    /// What follows from that key at that server.
+    #[must_use]
+    pub fn of(server: ServerId, key: &ClientKey) -> Root {
+        let mut prk = Hkdf::<Sha256>::extract(Some(&salt(server)), &key.0).0;
+        let root = Root(prk.into());
+        prk.zeroize();
+        root
+    }
+
+    fn one(&self, label: &[u8], id: [u8; 8]) -> Zeroizing<[u8; 32]> {
+        // Expand to the hash's own length (RFC 5869, 2.3): the first block, T(1), is all of it.
+        Zeroizing::new(Mac::new(&self.0).tag(&[label, &[0], &id, &[1]]))
+    }
+
+    /// What proves the requests of the client of that id.
+    #[must_use]
+    pub fn mac(&self, id: [u8; 8]) -> Mac {
+        Mac::new(&self.one(b"mac", id))
+    }
+
+    /// What seals and opens the requests of the client of that id.
+    #[must_use]
+    pub fn seal(&self, id: [u8; 8]) -> Opener {
+        Opener::new(&self.one(b"seal", id))
+    }
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Root(..)")
+    }
+}
+
 /// What is derived from a client key, ready for use.
 #[derive(Debug)]
 pub struct ClientKeys {
@@ -159,17 +198,12 @@ impl ClientKeys {
     /// Derives the four keys of the client of that id at that server.
     #[must_use]
     pub fn derive(server: ServerId, key: &ClientKey, id: [u8; 8]) -> ClientKeys {
-        let prk = extract(server, &key.0);
-        let one = |label: &[u8]| {
-            let mut out = Zeroizing::new([0; 32]);
-            expand(&prk, &[label, &[0], &id], out.as_mut_slice());
-            out
-        };
+        let root = Root::of(server, key);
         ClientKeys {
-            seal: Opener::new(&one(b"seal")),
-            mac: Mac::new(&one(b"mac")),
-            reply_seal: Opener::new(&one(b"reply-seal")),
-            reply_mac: Mac::new(&one(b"reply-mac")),
+            seal: root.seal(id),
+            mac: root.mac(id),
+            reply_seal: Opener::new(&root.one(b"reply-seal", id)),
+            reply_mac: Mac::new(&root.one(b"reply-mac", id)),
         }
     }
 }
@@ -183,10 +217,11 @@ mod tests {
         let key = ClientKey::new([0x41; 32]);
         let door = Door::derive(ServerId([1; 16]), &DoorKey::new([0x41; 32]));
         let keys = ClientKeys::derive(ServerId([1; 16]), &key, [2; 8]);
-        let shown = format!("{key:?} {door:?} {keys:?}");
+        let root = Root::of(ServerId([1; 16]), &key);
+        let shown = format!("{key:?} {door:?} {root:?} {keys:?}");
         assert_eq!(
             shown,
-            "ClientKey(..) Door(..) ClientKeys { seal: Opener(..), mac: Mac(..), \
+            "ClientKey(..) Door(..) Root(..) ClientKeys { seal: Opener(..), mac: Mac(..), \
              reply_seal: Opener(..), reply_mac: Mac(..) }"
         );
     }

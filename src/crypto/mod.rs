@@ -16,6 +16,10 @@ mod primitive;
 mod text;
 
 pub use halfsip::halfsiphash;
-pub use keys::{ClientKey, ClientKeys, Door, DoorKey, KeyError, KnockKey, SecretText, ServerId};
-pub use primitive::{Mac, NoRandomness, Opener, digest, equal, mask_stream, random, service_name};
+pub use keys::{
+    ClientKey, ClientKeys, Door, DoorKey, KeyError, KnockKey, Root, SecretText, ServerId,
+};
+pub use primitive::{
+    Mac, NoRandomness, Opener, Print, digest, equal, mask_stream, random, service_name,
+};
 pub use text::{from_url_text, hex, hex_of, is_published, to_url_text};

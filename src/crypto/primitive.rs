@@ -3,10 +3,13 @@
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305};
+use hmac::block_api::HmacCore;
+use hmac::digest::block_api::{Buffer, CoreProxy};
 use hmac::{Hmac, Mac as _};
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// The system's random generator did not answer: nothing may be made without it.
@@ -40,6 +43,30 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
     mac.verify(&[a], &mac.tag(&[b]))
 }
 
+/// What tells secrets apart and says nothing about them: a tag under a key that this process has made
+/// for itself and keeps to itself. Two that are the same are of the same secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Print([u8; 16]);
+
+impl Print {
+    /// The print of a secret, in this process.
+    ///
+    /// # Errors
+    /// When the system has no randomness for the key.
+    pub fn of(secret: &[u8]) -> Result<Print, NoRandomness> {
+        static KEY: OnceLock<Mac> = OnceLock::new();
+        let mac = match KEY.get() {
+            Some(mac) => mac,
+            None => {
+                let fresh = Mac::new(&Zeroizing::new(random()?));
+                KEY.get_or_init(|| fresh)
+            }
+        };
+        let tag = mac.tag(&[secret]);
+        Ok(Print(std::array::from_fn(|i| tag[i])))
+    }
+}
+
 /// SHA-256 (FIPS 180-4).
 #[must_use]
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
@@ -61,9 +88,10 @@ pub fn mask_stream<const N: usize>(key: &[u8; 32], nonce: &[u8; 12]) -> [u8; N] 
     bytes
 }
 
-/// HMAC-SHA-256 under one key, with the key's two blocks hashed beforehand.
+/// HMAC-SHA-256 under one key, with the key's two blocks hashed beforehand; the place for the bytes
+/// of a message is made when there is one, so that what is kept for each client is small.
 #[derive(Clone)]
-pub struct Mac(Hmac<Sha256>);
+pub struct Mac(HmacCore<Sha256>);
 
 impl Mac {
     /// A MAC under `key`.
@@ -72,11 +100,11 @@ impl Mac {
         // A key shorter than the hash's block is padded with zeros (RFC 2104, section 2).
         let mut block = Zeroizing::new([0; 64]);
         block[..32].copy_from_slice(key);
-        Mac(Hmac::new((&*block).into()))
+        Mac(HmacCore::new((&*block).into()))
     }
 
     fn over(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
+        let mut mac = Hmac::compose(self.0.clone(), Buffer::<HmacCore<Sha256>>::default());
         parts.iter().for_each(|part| mac.update(part));
         mac
     }
@@ -183,6 +211,14 @@ for the future, sunscreen would be it.";
         assert!(equal(b"open_sesame", b"open_sesame"));
         assert!(!equal(b"open_sesame", b"open_sesamf"));
         assert!(!equal(b"open_sesame", b"open_sesame\n"));
+    }
+
+    #[test]
+    fn a_print_is_that_of_one_secret() {
+        let print = |secret: &[u8]| Print::of(secret).unwrap();
+        assert_eq!(print(&[1; 32]), print(&[1; 32]));
+        assert_ne!(print(&[1; 32]), print(&[2; 32]));
+        assert_ne!(print(&[1; 32]).0[..], Mac::new(&[0; 32]).tag(&[&[1; 32]])[..16]);
     }
 
     #[test]

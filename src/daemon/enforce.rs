@@ -192,7 +192,7 @@ impl Enforcer {
     }
 
     fn name(&self, client: ClientId) -> String {
-        self.policy.client(client).map_or_else(|| client.to_string(), |a| a.name.clone())
+        self.policy.client(client).map_or_else(|| client.to_string(), |a| a.name.to_string())
     }
 
     fn note(&mut self, change: Change, why: &str) {

@@ -30,6 +30,8 @@ use summary::Summary;
 
 /// How often a journal that cannot be written is tried again: ms.
 const AGAIN: u64 = 1_000;
+/// The most frames of `[priv]` that are taken in one turn.
+const FRAMES: usize = 256;
 
 /// Runs as `[engine]`, with one end of the socket pair as stdin, until it is told to stop.
 #[must_use]
@@ -90,15 +92,23 @@ struct Process {
 fn start(channel: &mut Channel) -> Result<Process, String> {
     let mut incoming = Incoming::default();
     let mut begin: Option<Begin> = None;
-    let (mut clients, mut pin) = (Vec::new(), None);
+    let (mut clients, mut pin, mut early) = (Vec::new(), None, Vec::new());
+    let mut policy = Policy::new(Vec::new(), Vec::new());
     let generation = loop {
         let (frame, generation) = wait_for(channel)?;
         match frame {
-            Frame::Begin(b) => begin = Some(b),
+            Frame::Begin(b) => {
+                // Another one before this one's end: that one counts.
+                (begin, incoming) = (Some(b), Incoming::default());
+                clients.clear();
+            }
             Frame::Door(key) => incoming.doors.push(key),
             Frame::Service(service) => incoming.services.push(service),
             Frame::Own(address) => incoming.own.push(address),
-            Frame::Client(access, key) => clients.push((access, key)),
+            Frame::Client(access, key) => {
+                let Begin { server, .. } = begin.ok_or(Broken::Frame.to_string())?;
+                clients.push(Client::new(policy.share(access), server, &key));
+            }
             Frame::Plain(access, plain) => incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => incoming.knocks.push((access, knock)),
             Frame::Line(client, steps) => incoming.line(client, steps)?,
@@ -106,12 +116,9 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::Pin(kept) => pin = Some(kept),
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
-            Frame::Remove(_)
-            | Frame::Decided(_)
-            | Frame::Ask
-            | Frame::Pardon(_)
-            | Frame::Strike { .. }
-            | Frame::Guess { .. } => {}
+            // Not of the configuration, and heard when there is somebody to hear it.
+            Frame::Decided(_) | Frame::Ask | Frame::Pardon(_) => early.push(frame),
+            Frame::Remove(_) | Frame::Strike { .. } | Frame::Guess { .. } => {}
             Frame::Listen(_)
             | Frame::Capture(_)
             | Frame::Verdict { .. }
@@ -132,14 +139,15 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         Journal::open(Directory::new(directory)).map_err(|e| e.to_string())?;
     let boot = clock::boot_id().map_err(|e| format!("no boot id: {e}"))?;
     let server = begin.server;
-    let mut policy = Policy::new(incoming.services, incoming.own);
+    policy.set_services(incoming.services);
+    policy.set_own(incoming.own);
     policy.set_zone(clock::zone());
     let talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
     let setup = Setup {
         server,
         plain: incoming.plain.take(),
         doors: incoming.doors.iter().map(|key| Door::derive(server, key)).collect(),
-        clients: clients.iter().map(|(a, key)| Client::new(a.clone(), server, key)).collect(),
+        clients,
         knocks: std::mem::take(&mut incoming.knocks),
         salt: crate::crypto::random().map_err(|e| e.to_string())?,
         policy,
@@ -147,7 +155,6 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         window: begin.window,
         boot,
     };
-    drop(clients);
     let now = clock::now();
     let mut engine = Engine::start(setup, &history, now);
     pin.into_iter().for_each(|pin| engine.handle_pin(pin));
@@ -178,6 +185,11 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
     };
     process.turn(channel, now);
     channel.push(&Frame::Restored(seen), generation, vec![]);
+    let mut batch = Batch::new();
+    for frame in early {
+        process.handle_frame(frame, generation, channel, &mut batch)?;
+    }
+    crate::sys::trim();
     Ok(process)
 }
 
@@ -198,10 +210,6 @@ pub(super) fn wait_for(channel: &mut Channel) -> Result<(Frame, u32), String> {
 impl Process {
     fn serve(&mut self, channel: &mut Channel) -> Result<(), String> {
         let mut batch = Batch::new();
-        // Behind the last frame of the beginning others may have been read already.
-        if self.listen_to_priv(channel, &mut batch)? {
-            return Ok(());
-        }
         while !self.step(channel, &mut batch)? {}
         Ok(())
     }
@@ -233,11 +241,12 @@ impl Process {
         Ok(false)
     }
 
-    /// Does all that `[priv]` has said; true: that was the end.
+    /// Does what `[priv]` has said, so much at once that packets get their turn however long a
+    /// configuration is; true: that was the end.
     fn listen_to_priv(&mut self, channel: &mut Channel, batch: &mut Batch) -> Result<bool, String> {
-        while let Some((frame, generation)) =
-            channel.next().map_err(|why| format!("[priv]: {why}"))?
-        {
+        for _ in 0..FRAMES {
+            let next = channel.next().map_err(|why| format!("[priv]: {why}"))?;
+            let Some((frame, generation)) = next else { break };
             if self.handle_frame(frame, generation, channel, batch)? {
                 return Ok(true);
             }
@@ -315,6 +324,7 @@ impl Process {
                 self.count_sequences();
                 self.engine.set_rules(incoming.rules);
                 self.generation = generation;
+                crate::sys::trim();
             }
             Frame::Listen(modes) => {
                 for mode in modes {

@@ -17,7 +17,7 @@ use super::config::{
 use super::hook::{Hook, KIND};
 use super::site::Site;
 use crate::access::{
-    Access, Claim, ClientId, Hours, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId,
+    Access, Claim, ClientId, Hours, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId, Terms,
 };
 use crate::crypto::{ClientKey, DoorKey, ServerId};
 use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
@@ -381,9 +381,7 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
     let count = r.byte()?;
     let mut hours = || Hours::new(r.byte()?, r.u16()?, r.u16()?);
     let hours = (0..count).map(|_| hours()).collect::<Option<_>>()?;
-    Some(Access {
-        client,
-        name,
+    let terms = Terms {
         assurance,
         services,
         ttl,
@@ -396,5 +394,6 @@ fn read_access(r: &mut Reader<'_>) -> Option<Access> {
         not_after: ends.then_some(not_after),
         uses: metered.then_some(uses),
         hours,
-    })
+    };
+    Some(Access::new(client, &name, terms))
 }

@@ -34,7 +34,7 @@ use crate::access::{
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
 use again::Pace;
-use auth::{Authenticated, Knocks, Proof};
+use auth::{Authenticated, Keys, Knocks, Proof};
 use hooks::Owed;
 use ledger::Ledger;
 use order::Order;
@@ -93,7 +93,7 @@ pub struct Engine {
     server: ServerId,
     doors: Vec<Door>,
     tokens: Tokens,
-    clients: HashMap<ClientId, Client>,
+    clients: HashMap<ClientId, Box<Keys>>,
     plain: Option<Plain>,
     knocks: Knocks,
     pace: Pace,
@@ -277,8 +277,9 @@ impl Engine {
 
     /// Adds a client or replaces it; what it has been granted stays.
     pub fn set_client(&mut self, client: Client) {
-        self.policy.set_client(client.access().clone());
-        self.clients.insert(client.access().client, client);
+        let (access, keys) = client.parts();
+        self.clients.insert(access.client, keys);
+        self.policy.set_client(access);
     }
 
     /// Takes a client away; its packets are strangers' from now on.
@@ -301,7 +302,7 @@ impl Engine {
     /// The name of a client, for the log.
     #[must_use]
     pub fn name(&self, client: ClientId) -> Option<&str> {
-        self.policy.client(client).map(|a| a.name.as_str())
+        self.policy.client(client).map(|a| &*a.name)
     }
 
     /// An administrator has ended this client's leases, or all on these addresses, or one goes on

@@ -12,7 +12,7 @@ use super::{Client, Command, Engine, Knock, Plain, Record, Suspect, Window};
 use crate::access::{Access, Action, Claim, Policy, Ports};
 use crate::crypto::{Door, ServerId};
 use crate::time::{Now, Unix};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// What was read from the journal, oldest record first.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -84,7 +84,7 @@ impl Engine {
             server,
             doors,
             tokens: Tokens::new(),
-            clients: clients.into_iter().map(|c| (c.access().client, c)).collect(),
+            clients: HashMap::new(),
             plain: None,
             knocks: Knocks::new(salt),
             pace: Pace::default(),
@@ -101,7 +101,7 @@ impl Engine {
             broken: same.is_none(),
             commands: VecDeque::new(),
         };
-        engine.adopt_clients();
+        clients.into_iter().for_each(|client| engine.set_client(client));
         engine.set_plain(plain);
         engine.set_knocks(knocks);
         engine.cache.raise_floor(floor);
@@ -148,14 +148,6 @@ impl Engine {
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.cache.len()
-    }
-
-    fn adopt_clients(&mut self) {
-        let mut ids: Vec<_> = self.clients.keys().copied().collect();
-        ids.sort_unstable();
-        for client in ids.iter().filter_map(|id| self.clients.get(id)) {
-            self.policy.set_client(client.access().clone());
-        }
     }
 
     /// Takes back one fact; leases only if `leases` says that they can be trusted to be current.

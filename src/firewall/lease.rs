@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use crate::access::{
         Access, Action, Assurance, Claim, OnExpiry, Policy, Refuse, Service, ServiceId, Services,
+        Terms,
     };
     use crate::time::{Now, Unix};
 
@@ -230,22 +231,24 @@ mod tests {
         };
         let mut policy = Policy::new(vec![service], vec![]);
         let client = ClientId([client; 8]);
-        policy.set_client(Access {
+        policy.set_client(Access::new(
             client,
-            name: "a".into(),
-            assurance: Assurance::Sealed,
-            services: vec![id],
-            ttl: 30,
-            max_ttl: 3600,
-            max_leases: 16,
-            sources: vec![],
-            source_address: true,
-            max_prefix_v4: 32,
-            max_prefix_v6: 128,
-            not_after: None,
-            uses: None,
-            hours: Vec::new(),
-        });
+            "a",
+            Terms {
+                assurance: Assurance::Sealed,
+                services: vec![id],
+                ttl: 30,
+                max_ttl: 3600,
+                max_leases: 16,
+                sources: vec![],
+                source_address: true,
+                max_prefix_v4: 32,
+                max_prefix_v6: 128,
+                not_after: None,
+                uses: None,
+                hours: Vec::new(),
+            },
+        ));
         let claim = Claim {
             client,
             assurance: Assurance::Sealed,

@@ -5,6 +5,7 @@ mod clock;
 mod filter;
 #[cfg(target_os = "macos")]
 mod groups;
+mod memory;
 #[cfg(target_os = "linux")]
 mod packet;
 mod rights;
@@ -16,6 +17,7 @@ pub use filter::Instruction;
 pub use filter::{attach_filter, dropped, lock_filter};
 #[cfg(target_os = "macos")]
 pub use groups::leave_groups;
+pub use memory::trim;
 #[cfg(target_os = "linux")]
 pub use packet::bind_packet;
 pub use rights::{receive, send};

@@ -3,7 +3,7 @@
 
 use opensesame_spa::access::{
     Access, Action, Assurance, ClientId, OnExpiry, Policy, Refuse, Request, Service, ServiceId,
-    Services, Wanted,
+    Services, Terms, Wanted,
 };
 use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId, random};
 use opensesame_spa::daemon::store::{Directory, Journal, Told};
@@ -69,22 +69,24 @@ pub fn services(list: &[&str]) -> Services {
 
 /// May open `ssh` (tcp/22) and `web` (tcp/80, tcp/443) for up to an hour, from anywhere.
 pub fn access(n: u8) -> Access {
-    Access {
-        client: id(n),
-        name: format!("client-{n}"),
-        assurance: Assurance::Sealed,
-        services: vec![named("ssh"), named("web")],
-        ttl: 30,
-        max_ttl: 3_600,
-        max_leases: 16,
-        sources: vec![],
-        source_address: true,
-        max_prefix_v4: 32,
-        max_prefix_v6: 128,
-        not_after: None,
-        uses: None,
-        hours: Vec::new(),
-    }
+    Access::new(
+        id(n),
+        &format!("client-{n}"),
+        Terms {
+            assurance: Assurance::Sealed,
+            services: vec![named("ssh"), named("web")],
+            ttl: 30,
+            max_ttl: 3_600,
+            max_leases: 16,
+            sources: vec![],
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+            hours: Vec::new(),
+        },
+    )
 }
 
 pub fn setup(accesses: Vec<Access>) -> Setup {

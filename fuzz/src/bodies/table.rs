@@ -4,7 +4,7 @@ use super::KEYS;
 use super::model::{Cell, Client as Rules, Said};
 use opensesame_spa::access::{
     Access, Action, Assurance, Claim, ClientId, Policy, Prefix, Request, Service, ServiceId,
-    Services, Wanted,
+    Services, Terms, Wanted,
 };
 use opensesame_spa::crypto::{ClientKey, ClientKeys, service_name};
 use opensesame_spa::engine::{Client, Setup, Window};
@@ -70,22 +70,24 @@ pub fn setup() -> Setup {
         refuse: Default::default(),
     };
     let client = |(n, rules): (usize, &Rules)| {
-        let access = Access {
-            client: id(n),
-            name: format!("client-{n}"),
-            assurance: Assurance::Sealed,
-            services: HAS[n].iter().map(|s| named(*s)).collect(),
-            ttl: rules.ttl as u32,
-            max_ttl: rules.max_ttl as u32,
-            max_leases: 16,
-            sources: vec![],
-            source_address: n != 2,
-            max_prefix_v4: 32,
-            max_prefix_v6: 64,
-            not_after: rules.ends.map(Unix),
-            uses: rules.uses.map(|n| n as u32),
-            hours: Vec::new(),
-        };
+        let access = Access::new(
+            id(n),
+            &format!("client-{n}"),
+            Terms {
+                assurance: Assurance::Sealed,
+                services: HAS[n].iter().map(|s| named(*s)).collect(),
+                ttl: rules.ttl as u32,
+                max_ttl: rules.max_ttl as u32,
+                max_leases: 16,
+                sources: vec![],
+                source_address: n != 2,
+                max_prefix_v4: 32,
+                max_prefix_v6: 64,
+                not_after: rules.ends.map(Unix),
+                uses: rules.uses.map(|n| n as u32),
+                hours: Vec::new(),
+            },
+        );
         Client::new(access, KEYS.profile.server, &key(n))
     };
     Setup {

@@ -2,10 +2,10 @@
 
 use super::ConfigError;
 use super::model::{MOST_HOURS, MOST_SERVICES, MOST_SOURCES, PolicyDefaults, is_name};
-use super::secret::{SecretFile, Text};
+use super::secret::Text;
 use super::value::{duration, moment, shown};
-use crate::access::{Access, Assurance, ClientId, Hours, Prefix, ServiceId};
-use crate::crypto::{ClientKey, SecretText, hex, is_published, service_name};
+use crate::access::{Access, Assurance, ClientId, Hours, Prefix, ServiceId, Terms};
+use crate::crypto::{ClientKey, KeyError, SecretText, hex, is_published, service_name};
 use crate::time::{Seconds, Unix};
 use serde::Deserialize;
 use std::ops::Range;
@@ -15,8 +15,9 @@ use toml::Spanned;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
-    id: Spanned<String>,
-    key: Spanned<Text>,
+    name: Option<Spanned<String>>,
+    id: Option<Spanned<String>>,
+    key: Option<Spanned<Text>>,
     services: Option<Spanned<Vec<String>>>,
     ttl: Option<Spanned<String>>,
     max_ttl: Option<Spanned<String>>,
@@ -82,55 +83,51 @@ fn within<T>(
     }
 }
 
-impl ClientFile {
-    /// Reads a client's file, which nobody else may be able to read.
-    ///
-    /// # Errors
-    /// Line and column, never the text.
-    pub fn load(path: &Path) -> Result<ClientFile, ConfigError> {
-        let file = SecretFile::read(path)?;
-        let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
-        ClientFile::parse(path, name, file.text())
+impl Raw {
+    fn read(path: &Path, text: &str) -> Result<Raw, ConfigError> {
+        let wanted = "a client file, or has an unknown key or a wrong type here";
+        toml::from_str(text).map_err(|e| ConfigError::of_secret(path, text, &e, wanted))
     }
 
-    /// Reads the text of a client's file.
-    ///
-    /// # Errors
-    /// Line and column, never the text.
-    pub fn parse(path: &Path, name: &str, text: &str) -> Result<ClientFile, ConfigError> {
-        let wrong = |what: &str| ConfigError::new(path, what);
-        if !is_name(name) {
-            return Err(wrong("the file's name is no client name: use letters, digits, . - _ @"));
-        }
-        let raw: Raw = toml::from_str(text).map_err(|e| {
-            ConfigError::of_secret(
-                path,
-                text,
-                &e,
-                "a client file, or has an unknown key or a wrong type here",
-            )
-        })?;
+    fn client(
+        self,
+        path: &Path,
+        name: &str,
+        text: &str,
+        defaults: &Overrides,
+    ) -> Result<ClientFile, ConfigError> {
         let at = |span: Range<usize>, what: &str| ConfigError::at(path, text, span.start, what);
-        let id = hex(raw.id.get_ref())
-            .ok_or_else(|| at(raw.id.span(), "id: 16 hex digits are wanted"))?;
-        let key = ClientKey::from_text(&raw.key.get_ref().0)
-            .map_err(|e| at(raw.key.span(), &format!("key: {e}")))?;
+        let id = self.id.as_ref().and_then(|id| hex(id.get_ref())).ok_or_else(|| {
+            let span = self.id.as_ref().map(Spanned::span);
+            at(span.unwrap_or_default(), "id: 16 hex digits are wanted")
+        })?;
+        let key = self.key.as_ref().map_or(Err(KeyError), |k| ClientKey::from_text(&k.get_ref().0));
+        let key = key.map_err(|e| {
+            let span = self.key.as_ref().map(Spanned::span);
+            at(span.unwrap_or_default(), &format!("key: {e}"))
+        })?;
+        let overrides = self.overrides(path, text)?.or(defaults);
+        Ok(ClientFile { name: name.into(), id: ClientId(id), key, overrides })
+    }
+
+    fn overrides(self, path: &Path, text: &str) -> Result<Overrides, ConfigError> {
+        let at = |span: Range<usize>, what: &str| ConfigError::at(path, text, span.start, what);
         // What stands there is not repeated: it may be a key in the wrong place.
         let seconds = |value: Option<Spanned<String>>, wanted| match value {
             None => Ok(None),
             Some(t) => duration(t.get_ref()).map(Some).map_err(|_| at(t.span(), wanted)),
         };
-        let expires = raw.expires.map(|t| {
+        let expires = self.expires.map(|t| {
             moment(t.get_ref()).map_err(|_| at(t.span(), "expires: write \"2026-12-31T23:59:59Z\""))
         });
-        let sources = raw.sources.map(|list| {
+        let sources = self.sources.map(|list| {
             let networks: Option<Vec<Prefix>> =
                 list.get_ref().iter().map(|t| t.parse().ok()).collect();
             networks
                 .filter(|n| n.len() <= MOST_SOURCES)
                 .ok_or_else(|| at(list.span(), "sources: at most 8, as \"192.0.2.0/24\""))
         });
-        let hours = raw.hours.map(|list| {
+        let hours = self.hours.map(|list| {
             let spans: Option<Vec<Hours>> = list.get_ref().iter().map(|t| t.parse().ok()).collect();
             spans.filter(|s| (1..=MOST_HOURS).contains(&s.len())).ok_or_else(|| {
                 at(list.span(), "hours: one to 8, as \"mon-fri 08:00-18:00\" or \"22:00-02:00\"")
@@ -139,25 +136,102 @@ impl ClientFile {
         let names = |list: &Vec<String>| {
             (1..=MOST_SERVICES).contains(&list.len()) && list.iter().all(|s| is_name(s))
         };
-        let services = within(raw.services, names)
+        let services = within(self.services, names)
             .map_err(|span| at(span, "services: one to 24 names of services"))?;
-        let overrides = Overrides {
+        Ok(Overrides {
             services,
-            ttl: seconds(raw.ttl, "ttl: write \"30s\", \"5m\" or \"2h\"")?,
-            max_ttl: seconds(raw.max_ttl, "max-ttl: write \"30s\", \"5m\" or \"2h\"")?,
-            max_leases: within(raw.max_leases, |n| *n > 0)
+            ttl: seconds(self.ttl, "ttl: write \"30s\", \"5m\" or \"2h\"")?,
+            max_ttl: seconds(self.max_ttl, "max-ttl: write \"30s\", \"5m\" or \"2h\"")?,
+            max_leases: within(self.max_leases, |n| *n > 0)
                 .map_err(|span| at(span, "max-leases: 0 would never let anybody in"))?,
             sources: sources.transpose()?.unwrap_or_default(),
-            source_address: raw.source_address,
-            max_prefix_v4: within(raw.max_prefix_v4, |n| (8..=32).contains(n))
+            source_address: self.source_address,
+            max_prefix_v4: within(self.max_prefix_v4, |n| (8..=32).contains(n))
                 .map_err(|span| at(span, "max-prefix-v4: 8 to 32 is possible"))?,
-            max_prefix_v6: within(raw.max_prefix_v6, |n| (32..=128).contains(n))
+            max_prefix_v6: within(self.max_prefix_v6, |n| (32..=128).contains(n))
                 .map_err(|span| at(span, "max-prefix-v6: 32 to 128 is possible"))?,
             expires: expires.transpose()?,
-            uses: raw.uses,
+            uses: self.uses,
             hours: hours.transpose()?.unwrap_or_default(),
-        };
-        Ok(ClientFile { name: name.into(), id: ClientId(id), key, overrides })
+        })
+    }
+}
+
+impl Overrides {
+    /// Reads the head of a file of many clients: what counts for all of them.
+    ///
+    /// # Errors
+    /// Line and column, never the text.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Overrides, ConfigError> {
+        let raw = Raw::read(path, text)?;
+        let spans = [
+            raw.name.as_ref().map(Spanned::span),
+            raw.id.as_ref().map(Spanned::span),
+            raw.key.as_ref().map(Spanned::span),
+        ];
+        if let Some(span) = spans.into_iter().flatten().next() {
+            let what = "name, id and key stand under a [[client]], or the file is one client's";
+            return Err(ConfigError::at(path, text, span.start, what));
+        }
+        raw.overrides(path, text)
+    }
+
+    /// What this says, and where it says nothing, what that says.
+    fn or(self, other: &Overrides) -> Overrides {
+        let list = |own: bool| own.then_some(other);
+        let (sources, hours) = (list(self.sources.is_empty()), list(self.hours.is_empty()));
+        Overrides {
+            services: self.services.or_else(|| other.services.clone()),
+            ttl: self.ttl.or(other.ttl),
+            max_ttl: self.max_ttl.or(other.max_ttl),
+            max_leases: self.max_leases.or(other.max_leases),
+            sources: sources.map_or(self.sources, |other| other.sources.clone()),
+            source_address: self.source_address.or(other.source_address),
+            max_prefix_v4: self.max_prefix_v4.or(other.max_prefix_v4),
+            max_prefix_v6: self.max_prefix_v6.or(other.max_prefix_v6),
+            expires: self.expires.or(other.expires),
+            uses: self.uses.or(other.uses),
+            hours: hours.map_or(self.hours, |other| other.hours.clone()),
+        }
+    }
+}
+
+impl ClientFile {
+    /// Reads the text of a file of one client.
+    ///
+    /// # Errors
+    /// Line and column, never the text.
+    pub fn parse(path: &Path, name: &str, text: &str) -> Result<ClientFile, ConfigError> {
+        if !is_name(name) {
+            let what = "the file's name is no client name: use letters, digits, . - _ @";
+            return Err(ConfigError::new(path, what));
+        }
+        let raw = Raw::read(path, text)?;
+        if let Some(said) = &raw.name {
+            let what = "name: the file's name is the client's; more than one stand in [[client]]";
+            return Err(ConfigError::at(path, text, said.span().start, what));
+        }
+        raw.client(path, name, text, &Overrides::default())
+    }
+
+    /// Reads what stands under one `[[client]]`; `defaults`: what the head of its file says.
+    ///
+    /// # Errors
+    /// Line and column, never the text.
+    pub(super) fn parse_entry(
+        path: &Path,
+        text: &str,
+        defaults: &Overrides,
+    ) -> Result<ClientFile, ConfigError> {
+        let raw = Raw::read(path, text)?;
+        let at = |byte, what| ConfigError::at(path, text, byte, what);
+        let name = raw.name.as_ref().ok_or_else(|| at(0, "name: each [[client]] has one"))?;
+        if !is_name(name.get_ref()) {
+            let what = "name: letters, digits, . - _ @, at most 64, no sign first";
+            return Err(at(name.span().start, what));
+        }
+        let name = name.get_ref().clone();
+        raw.client(path, &name, text, defaults)
     }
 
     /// Whether the key is a published test key.
@@ -185,22 +259,24 @@ impl ClientFile {
                 .ok_or_else(|| format!("no service `{name}` in server.toml"))
         };
         let max_ttl = o.max_ttl.unwrap_or(defaults.max_ttl);
-        let access = Access {
-            client: self.id,
-            name: self.name.clone(),
-            assurance: Assurance::Sealed,
-            services: names.iter().map(id).collect::<Result<_, String>>()?,
-            ttl: o.ttl.unwrap_or_else(|| defaults.ttl.min(max_ttl)),
-            max_ttl,
-            max_leases: o.max_leases.unwrap_or(defaults.max_leases),
-            sources: o.sources.clone(),
-            source_address: o.source_address.unwrap_or(defaults.source_address),
-            max_prefix_v4: o.max_prefix_v4.unwrap_or(defaults.max_prefix_v4),
-            max_prefix_v6: o.max_prefix_v6.unwrap_or(defaults.max_prefix_v6),
-            not_after: o.expires,
-            uses: o.uses,
-            hours: o.hours.clone(),
-        };
+        let access = Access::new(
+            self.id,
+            &self.name,
+            Terms {
+                assurance: Assurance::Sealed,
+                services: names.iter().map(id).collect::<Result<_, String>>()?,
+                ttl: o.ttl.unwrap_or_else(|| defaults.ttl.min(max_ttl)),
+                max_ttl,
+                max_leases: o.max_leases.unwrap_or(defaults.max_leases),
+                sources: o.sources.clone(),
+                source_address: o.source_address.unwrap_or(defaults.source_address),
+                max_prefix_v4: o.max_prefix_v4.unwrap_or(defaults.max_prefix_v4),
+                max_prefix_v6: o.max_prefix_v6.unwrap_or(defaults.max_prefix_v6),
+                not_after: o.expires,
+                uses: o.uses,
+                hours: o.hours.clone(),
+            },
+        );
         match access.ttl <= access.max_ttl {
             true => Ok(access),
             false => Err("ttl is longer than max-ttl".into()),

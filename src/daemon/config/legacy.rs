@@ -3,7 +3,9 @@
 use super::ConfigError;
 use super::model::MOST_RANGES;
 use super::raw::{Raw, RawPlain};
-use crate::access::{Access, Assurance, ClientId, OnExpiry, Ports, Refuse, Service, ServiceId};
+use crate::access::{
+    Access, Assurance, ClientId, OnExpiry, Ports, Refuse, Service, ServiceId, Terms,
+};
 use crate::crypto::service_name;
 use crate::engine::{Knock, Plain, Sequence};
 use std::path::Path;
@@ -129,21 +131,23 @@ pub(super) fn entry(
         while_connected: None,
         refuse: Refuse::Drop,
     };
-    let access = Access {
-        client: ClientId(client),
-        name: name.into(),
-        assurance,
-        services: vec![id],
-        ttl,
-        max_ttl: ttl,
-        max_leases: MOST_LEASES,
-        sources: Vec::new(),
-        source_address: true,
-        max_prefix_v4: 32,
-        max_prefix_v6: 128,
-        not_after: None,
-        uses: None,
-        hours: Vec::new(),
-    };
+    let access = Access::new(
+        ClientId(client),
+        name,
+        Terms {
+            assurance,
+            services: vec![id],
+            ttl,
+            max_ttl: ttl,
+            max_leases: MOST_LEASES,
+            sources: Vec::new(),
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+            hours: Vec::new(),
+        },
+    );
     (service, access)
 }

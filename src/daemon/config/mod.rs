@@ -2,6 +2,7 @@
 
 mod capture;
 mod client_file;
+mod client_list;
 mod gate;
 mod hook;
 mod knock;
@@ -16,6 +17,7 @@ mod value;
 
 pub use capture::{Capturing, MOST_CAPTURED, MOST_CAPTURES};
 pub use client_file::{ClientFile, Overrides};
+pub use client_list::{ClientText, Found, Rest};
 pub use gate::{Block, Gate};
 pub use hook::{Commands, Hooks, LONGEST_WORD, MOST_WORDS, Value, Word};
 pub use legacy::{How, LONGEST_KEY, Legacy};

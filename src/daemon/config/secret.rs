@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 /// The largest file of keys: bytes.
 const LARGEST: u64 = 1 << 20;
+/// The largest file of clients: bytes; half a million of them have room.
+const LARGEST_LIST: u64 = 64 << 20;
 
 /// A secret string in a file, wiped on drop and not shown by Debug.
 #[derive(Deserialize)]
@@ -35,6 +37,18 @@ impl SecretFile {
     /// # Errors
     /// When it is missing, or any of that is not so.
     pub fn read(path: &Path) -> Result<SecretFile, ConfigError> {
+        SecretFile::read_within(path, LARGEST)
+    }
+
+    /// Reads a file of clients, which may be a long one, by the same rules.
+    ///
+    /// # Errors
+    /// As [`SecretFile::read`].
+    pub fn read_clients(path: &Path) -> Result<SecretFile, ConfigError> {
+        SecretFile::read_within(path, LARGEST_LIST)
+    }
+
+    fn read_within(path: &Path, largest: u64) -> Result<SecretFile, ConfigError> {
         let wrong = |what: String| ConfigError::new(path, what);
         let file = OpenOptions::new()
             .read(true)
@@ -44,10 +58,10 @@ impl SecretFile {
                 Some(libc::ELOOP) => wrong("is a symbolic link: name the file itself".into()),
                 Some(_) | None => wrong(e.to_string()),
             })?;
-        SecretFile::from_file(path, file)
+        SecretFile::from_file(path, file, largest)
     }
 
-    fn from_file(path: &Path, file: File) -> Result<SecretFile, ConfigError> {
+    fn from_file(path: &Path, file: File, largest: u64) -> Result<SecretFile, ConfigError> {
         let wrong = |what: String| ConfigError::new(path, what);
         let meta = file.metadata().map_err(|e| wrong(e.to_string()))?;
         if !meta.is_file() {
@@ -61,13 +75,13 @@ impl SecretFile {
             let mode = meta.mode() & 0o777;
             return Err(wrong(format!("can be read by others (mode {mode:03o}): chmod 600 it")));
         }
-        if meta.len() > LARGEST {
+        if meta.len() > largest {
             return Err(wrong("is too large for a key file".into()));
         }
         let size = usize::try_from(meta.len()).unwrap_or(0);
         // Room for all of it at once: a buffer that grows leaves copies behind.
         let mut text = Zeroizing::new(String::with_capacity(size + 1));
-        let read = file.take(LARGEST).read_to_string(&mut text);
+        let read = file.take(largest).read_to_string(&mut text);
         read.map_err(|e| wrong(e.to_string()))?;
         Ok(SecretFile(text))
     }

@@ -53,14 +53,19 @@ impl Process {
         let none = || PollFd::new(channel.as_fd(), PollFlags::empty());
         let mut all = own.into_iter().chain(sockets.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let mut fds: [_; 2 + SOCKETS] = std::array::from_fn(|_| all.next().unwrap_or_else(none));
-        match poll(&mut fds[..count], self.timeout()) {
+        let timeout = match channel.is_ready() {
+            true => PollTimeout::ZERO,
+            false => self.timeout(),
+        };
+        match poll(&mut fds[..count], timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.to_string()),
         }
         let has = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let mut sockets = [false; SOCKETS];
         fds[2..count].iter().zip(&mut sockets).for_each(|(fd, ready)| *ready = has(fd));
-        Ok(Ready { channel: has(&fds[0]), syncer: has(&fds[1]), sockets })
+        let channel = has(&fds[0]) || channel.is_ready();
+        Ok(Ready { channel, syncer: has(&fds[1]), sockets })
     }
 
     /// When there is something to do even if nobody says so.

@@ -41,6 +41,11 @@ impl Door {
         self.partner.as_ref().map(|p| (p.channel.as_fd(), p.channel.is_waiting()))
     }
 
+    /// Whether something that it has asked waits here.
+    pub(super) fn is_ready(&self) -> bool {
+        self.partner.as_ref().is_some_and(|p| p.channel.is_ready())
+    }
+
     /// When it is to be started again.
     pub(super) fn again(&self) -> Option<Mono> {
         self.again

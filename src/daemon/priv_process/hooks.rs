@@ -46,6 +46,11 @@ impl Hooks {
         self.partner.as_ref().map(|p| (p.channel.as_fd(), p.channel.is_waiting()))
     }
 
+    /// Whether something that it has said waits here.
+    pub(super) fn is_ready(&self) -> bool {
+        self.partner.as_ref().is_some_and(|p| p.channel.is_ready())
+    }
+
     /// When it has to be looked after.
     pub(super) fn due(&self) -> Option<Mono> {
         let again = self.again.filter(|_| self.partner.is_none() && self.desk.is_due());

@@ -7,29 +7,32 @@ mod orders;
 mod orphans;
 mod partner;
 mod reload;
+mod roster;
 
 use super::channel::Broken;
 use super::clients::Clients;
-use super::config::{Config, Legacy, ServerKey};
+use super::config::{Config, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
 use super::frame::Frame;
+use super::last_good;
 use super::observe::Observer;
 use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
-use super::{last_good, sequence};
-use crate::access::{Action, Claim, ClientId, Policy, Prefix};
+use crate::access::{Action, Claim, Policy, Prefix};
 use crate::firewall::Firewall;
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use orphans::Orphans;
+use roster::{Feed, Known};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 
 /// How long `[engine]` gets to end by itself: ms.
 const FAREWELL: u64 = 2_000;
@@ -53,8 +56,10 @@ pub(super) struct Priv {
     journal: OwnedFd,
     user: Option<(u32, u32)>,
     enforcer: Enforcer,
-    /// Which client each file is, as far as it could ever be read.
-    names: BTreeMap<String, ClientId>,
+    /// The clients by name.
+    names: BTreeMap<Arc<str>, Known>,
+    /// What `[engine]` has yet to be told.
+    feed: Feed,
     sockets: Vec<UdpSocket>,
     /// An `[engine]` has been ready, so packets may come.
     listens: bool,
@@ -115,6 +120,7 @@ impl Priv {
             user,
             enforcer: Enforcer::new(firewall, policy),
             names: BTreeMap::new(),
+            feed: Feed::default(),
             sockets: Vec::new(),
             listens: false,
             engine: None,
@@ -200,14 +206,18 @@ impl Priv {
         fds.extend(self.watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.orphans.as_ref().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.enforcer.events().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let engine = self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting()));
+        let feeds = self.feed.waits();
+        let engine =
+            self.engine.as_ref().map(|e| (e.channel.as_fd(), e.channel.is_waiting() || feeds));
         let gate = self.door.as_ref().and_then(gate::Door::poll);
         for (fd, waits) in [engine, gate, self.hooks.poll()].into_iter().flatten() {
             let mut interest = PollFlags::POLLIN;
             interest.set(PollFlags::POLLOUT, waits);
             fds.push(PollFd::new(fd, interest));
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        // What has arrived already is told of by no socket.
+        let timeout = if self.is_ready() { PollTimeout::ZERO } else { PollTimeout::NONE };
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -216,6 +226,12 @@ impl Priv {
             self.timer.fired();
         }
         Ok(())
+    }
+
+    /// Whether a frame of some process waits here.
+    fn is_ready(&self) -> bool {
+        let engine = self.engine.as_ref().is_some_and(|e| e.channel.is_ready());
+        engine || self.door.as_ref().is_some_and(gate::Door::is_ready) || self.hooks.is_ready()
     }
 
     fn turn(&mut self, now: Now) -> Result<(), ServeError> {
@@ -248,6 +264,7 @@ impl Priv {
             self.obey(stream, &order, now);
         }
         self.tend_hooks(now);
+        self.feed();
         if let Some(engine) = &mut self.engine {
             let _ = engine.channel.flush();
         }
@@ -260,56 +277,6 @@ impl Priv {
             orphans.bury(&ours);
         }
         Ok(())
-    }
-
-    /// Sends services, doors and clients, and takes them over as the policy that confirms.
-    fn configure(&mut self, key: ServerKey, clients: Clients, now: Now) {
-        let own = own_addresses();
-        let generation = self.generation;
-        let mut frames: Vec<Frame> = key.doors.into_iter().map(Frame::Door).collect();
-        frames.extend(self.config.services.iter().cloned().map(Frame::Service));
-        frames.extend(own.iter().copied().map(Frame::Own));
-        self.enforcer.policy.set_services(self.config.services.clone());
-        self.enforcer.policy.set_own(own);
-        let mut names = BTreeMap::new();
-        for (name, why) in clients.faulty {
-            match self.names.remove(&name) {
-                Some(id) => {
-                    log::error!("client={name} stays as it was: {why}");
-                    names.insert(name, id);
-                }
-                None => log::error!("client={name} is left out: {why}"),
-            }
-        }
-        for (name, loaded) in clients.sound {
-            let id = loaded.access.client;
-            // A file whose id has changed is another client.
-            if let Some(before) = self.names.remove(&name).filter(|before| *before != id) {
-                self.names.insert(format!("{name} (before)"), before);
-            }
-            self.enforcer.set_client(loaded.access.clone(), now);
-            frames.push(Frame::Client(loaded.access, loaded.key));
-            names.insert(name, id);
-        }
-        for Legacy { access, how } in self.config.legacy.clone() {
-            self.names.remove(&access.name);
-            names.insert(access.name.clone(), access.client);
-            self.enforcer.set_client(access.clone(), now);
-            frames.extend(sequence::frames(access, how));
-        }
-        for (name, id) in std::mem::take(&mut self.names) {
-            if !names.values().any(|kept| *kept == id) {
-                log::info!("client={name} is gone");
-                frames.extend(self.enforcer.remove_client(id, now).map(Frame::Decided));
-                frames.push(Frame::Remove(id));
-            }
-        }
-        frames.extend(self.suspicion(!self.restored));
-        frames.push(Frame::End);
-        self.names = names;
-        if let Some(engine) = &mut self.engine {
-            frames.iter().for_each(|f| engine.channel.push(f, generation, vec![]));
-        }
     }
 
     /// Everything that `[engine]` has said.

@@ -1,5 +1,6 @@
 //! The life of `[engine]`: started, ready, lost, started again, told to end.
 
+use super::roster::Feed;
 use super::{PATIENCE, PAUSE, Priv};
 use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
@@ -19,18 +20,20 @@ impl Priv {
         self.find_pin().map_err(ServeError::System)?;
         self.start_engine(key, clients, clock::now()).map_err(ServeError::System)?;
         while !self.restored {
+            self.feed();
             let Some(engine) = &mut self.engine else {
                 let what = "[engine] ended at its start: its own line says why";
                 return Err(ServeError::System(what.into()));
             };
             let _ = engine.channel.flush();
             let mut interest = PollFlags::POLLIN;
-            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting());
+            interest.set(PollFlags::POLLOUT, engine.channel.is_waiting() || self.feed.waits());
             let mut fds = [
                 PollFd::new(engine.channel.as_fd(), interest),
                 PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
             ];
-            let _ = poll(&mut fds, PollTimeout::from(1_000u16));
+            let ready = engine.channel.is_ready();
+            let _ = poll(&mut fds, PollTimeout::from(if ready { 0 } else { 1_000u16 }));
             if fds[1].any().unwrap_or(false) {
                 return Err(ServeError::System("told to stop before it was ready".into()));
             }
@@ -155,6 +158,7 @@ impl Priv {
 
     pub(super) fn engine_lost(&mut self, why: &Broken, now: Now) {
         self.engine = None;
+        self.feed = Feed::default();
         self.tell_status(None);
         if !self.restored && !self.listens {
             return;

@@ -10,8 +10,9 @@ pub use plain::Plain;
 
 use super::{Refusal, Reject};
 use crate::access::{Access, Action, Assurance, ClientId, Request, Services};
-use crate::crypto::{ClientKey, ClientKeys, Door, ServerId};
+use crate::crypto::{ClientKey, Door, Mac, Opener, Root, ServerId};
 use crate::time::Unix;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -37,25 +38,46 @@ pub struct Arrival<'a> {
     pub mode: Mode,
 }
 
-/// A client as the engine knows it: its access entry and its keys.
+/// A client on its way to the engine: its access entry and its keys.
 #[derive(Debug)]
 pub struct Client {
     access: Access,
-    keys: ClientKeys,
+    keys: Box<Keys>,
 }
 
 impl Client {
-    /// Derives the client's keys.
+    /// What the client's keys follow from is derived at once, the keys when they are needed.
     #[must_use]
     pub fn new(access: Access, server: ServerId, key: &ClientKey) -> Client {
-        let keys = ClientKeys::derive(server, key, access.client.0);
-        Client { access, keys }
+        let keys =
+            Keys { root: Root::of(server, key), mac: OnceCell::new(), seal: OnceCell::new() };
+        Client { access, keys: Box::new(keys) }
     }
 
-    /// Its access entry.
-    #[must_use]
-    pub fn access(&self) -> &Access {
-        &self.access
+    /// Its access entry and its keys.
+    pub(in crate::engine) fn parts(self) -> (Access, Box<Keys>) {
+        (self.access, self.keys)
+    }
+}
+
+/// The keys of one client. They stay where they were made, and are wiped there: a table of clients
+/// that grows moves nothing of them.
+#[derive(Debug)]
+pub(in crate::engine) struct Keys {
+    root: Root,
+    /// Whoever can name the client makes this one be derived, so its room is there beforehand.
+    mac: OnceCell<Mac>,
+    /// For those alone who have come: a packet that is not proven needs none.
+    seal: OnceCell<Box<Opener>>,
+}
+
+impl Keys {
+    fn mac(&self, id: ClientId) -> &Mac {
+        self.mac.get_or_init(|| self.root.mac(id.0))
+    }
+
+    fn seal(&self, id: ClientId) -> &Opener {
+        self.seal.get_or_init(|| Box::new(self.root.seal(id.0)))
     }
 }
 
@@ -149,7 +171,7 @@ pub(super) fn authenticate(
     plain: Option<&Plain>,
     server: ServerId,
     doors: &[Door],
-    clients: &HashMap<ClientId, Client>,
+    clients: &HashMap<ClientId, Box<Keys>>,
 ) -> Result<Proof, Refusal> {
     match arrival.mode {
         Mode::Spa => spa::authenticate(arrival.bytes, server, doors, clients).map(Proof::Once),

@@ -1,6 +1,6 @@
 //! The sealed packet: shape, admission, client, HMAC, seal, request; cheapest first.
 
-use super::{Authenticated, Client, Refusal, Reject};
+use super::{Authenticated, Keys, Refusal, Reject};
 use crate::access::{Assurance, ClientId};
 use crate::crypto::{Door, ServerId};
 use crate::proto::Packet;
@@ -13,19 +13,19 @@ pub(super) fn authenticate(
     bytes: &[u8],
     server: ServerId,
     doors: &[Door],
-    clients: &HashMap<ClientId, Client>,
+    clients: &HashMap<ClientId, Box<Keys>>,
 ) -> Result<Authenticated, Refusal> {
     let packet = Packet::parse(bytes).map_err(Reject::Malformed)?;
     let door =
         doors.iter().take(DOORS).find(|d| packet.is_admitted(d)).ok_or(Reject::NotAdmitted)?;
     let id = packet.client(door);
-    let client = clients.get(&id).ok_or(Reject::UnknownClient)?;
-    if !packet.is_proven(&client.keys.mac) {
+    let keys = clients.get(&id).ok_or(Reject::UnknownClient)?;
+    if !packet.is_proven(keys.mac(id)) {
         return Err(Reject::Unauthentic.into());
     }
     // From here on the sender holds the client's key, whatever he sent.
     let request = packet
-        .open(&client.keys.seal, server)
+        .open(keys.seal(id), server)
         .map_err(|why| Refusal { reason: Reject::Malformed(why), client: Some(id) })?;
     let nonce = packet.nonce();
     let mut proof = [0; 16];

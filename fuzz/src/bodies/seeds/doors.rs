@@ -10,7 +10,12 @@ use opensesame_spa::proto::TimedKnock;
 use opensesame_spa::time::Unix;
 
 pub fn frames(access: &Access) -> Vec<(&'static str, Frame)> {
-    let entry = || Access { sources: vec![], hours: vec![], ..access.clone() };
+    let entry = || {
+        access.clone().with(|t| {
+            t.sources.clear();
+            t.hours.clear();
+        })
+    };
     let client = ClientId([9; 8]);
     let steps = |ports: &[u16]| -> Vec<Step> {
         let step = |port: &u16| Step { protocol: Protocol::Udp, port: *port };

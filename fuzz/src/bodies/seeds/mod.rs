@@ -9,7 +9,7 @@ mod hooks;
 use super::TEST_CLIENT;
 use opensesame_spa::access::{
     Access, Action, Assurance, Claim, ClientId, OnExpiry, Refuse, Request, Service, ServiceId,
-    Services, Wanted,
+    Services, Terms, Wanted,
 };
 use opensesame_spa::client::Profile;
 use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, DoorKey};
@@ -133,25 +133,27 @@ fn claim() -> Claim {
 
 fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let p = profile();
-    let access = Access {
-        client: p.id,
-        name: "alice".into(),
-        assurance: Assurance::Sealed,
-        services: vec![ServiceId([1; 4]), ServiceId([2; 4])],
-        ttl: 30,
-        max_ttl: 28_800,
-        max_leases: 16,
-        sources: vec![
-            "192.0.2.0/24".parse().expect("a net"),
-            "2001:db8::/32".parse().expect("a net"),
-        ],
-        source_address: true,
-        max_prefix_v4: 32,
-        max_prefix_v6: 128,
-        not_after: Some(Unix(1_800_000_000_000)),
-        uses: Some(1),
-        hours: vec!["mon-fri 08:00-18:00".parse().expect("hours")],
-    };
+    let access = Access::new(
+        p.id,
+        "alice",
+        Terms {
+            assurance: Assurance::Sealed,
+            services: vec![ServiceId([1; 4]), ServiceId([2; 4])],
+            ttl: 30,
+            max_ttl: 28_800,
+            max_leases: 16,
+            sources: vec![
+                "192.0.2.0/24".parse().expect("a net"),
+                "2001:db8::/32".parse().expect("a net"),
+            ],
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: Some(Unix(1_800_000_000_000)),
+            uses: Some(1),
+            hours: vec!["mon-fri 08:00-18:00".parse().expect("hours")],
+        },
+    );
     let service = Service {
         id: ServiceId([1; 4]),
         name: "ssh".into(),

@@ -2,7 +2,7 @@
 
 use crate::access::{
     Access, Action, Assurance, Claim, ClientId, OnExpiry, Policy, Prefix, Refuse, Request, Service,
-    ServiceId, Services,
+    ServiceId, Services, Terms,
 };
 use crate::crypto::{ClientKey, ClientKeys, Door, DoorKey, ServerId};
 use crate::engine::suspicion::Rules;
@@ -80,22 +80,24 @@ pub(in crate::daemon) fn setup(boot: u8) -> Setup {
         while_connected: None,
         refuse: Refuse::Drop,
     };
-    let access = Access {
-        client: CLIENT,
-        name: "a".into(),
-        assurance: Assurance::Sealed,
-        services: vec![SSH],
-        ttl: 30,
-        max_ttl: 60,
-        max_leases: 16,
-        sources: vec![],
-        source_address: true,
-        max_prefix_v4: 32,
-        max_prefix_v6: 128,
-        not_after: None,
-        uses: None,
-        hours: Vec::new(),
-    };
+    let access = Access::new(
+        CLIENT,
+        "a",
+        Terms {
+            assurance: Assurance::Sealed,
+            services: vec![SSH],
+            ttl: 30,
+            max_ttl: 60,
+            max_leases: 16,
+            sources: vec![],
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+            hours: Vec::new(),
+        },
+    );
     Setup {
         plain: None,
         knocks: Vec::new(),

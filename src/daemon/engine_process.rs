@@ -1,6 +1,7 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
 mod arrivals;
+mod outbox;
 mod trouble;
 
 use super::capture::{Capture, Family};
@@ -17,6 +18,7 @@ use crate::engine::suspicion::{Pin, Rules};
 use crate::engine::{Client, Engine, Knock, Mode, Plain, Sequence, Setup, Step, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use outbox::Outbox;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ struct Process {
     talks: bool,
     answers: Vec<(usize, SocketAddr, Action)>,
     syncer: Syncer,
+    outbox: Outbox,
     incoming: Incoming,
     generation: u32,
     counters: [u64; COUNTERS],
@@ -159,6 +162,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         talks,
         answers: Vec::new(),
         syncer: Syncer::start().map_err(|e| e.to_string())?,
+        outbox: Outbox::default(),
         incoming: Incoming::default(),
         generation,
         counters: [0; COUNTERS],
@@ -189,7 +193,8 @@ impl Process {
     fn serve(&mut self, channel: &mut Channel) -> Result<(), String> {
         let mut buffer = [0u8; LARGEST];
         loop {
-            channel.flush().map_err(|why| format!("[priv]: {why}"))?;
+            let sent = self.outbox.send(channel, self.generation);
+            sent.map_err(|why| format!("[priv]: {why}"))?;
             let ready = self.wait(channel)?;
             while let Some((frame, generation)) =
                 channel.next().map_err(|why| format!("[priv]: {why}"))?
@@ -200,10 +205,9 @@ impl Process {
             }
             let now = clock::now();
             self.handle_syncs(now);
-            if !channel.is_full() {
-                for index in ready {
-                    self.receive(index, &mut buffer, now);
-                }
+            self.engine.set_behind(self.outbox.len());
+            for index in ready {
+                self.receive(index, &mut buffer, now);
             }
             self.turn(channel, now);
             self.mend(now);
@@ -219,13 +223,10 @@ impl Process {
             PollFd::new(channel.as_fd(), interest),
             PollFd::new(self.syncer.woken.as_fd(), PollFlags::POLLIN),
         ];
-        // While [priv] does not keep up, the kernel keeps the packets.
-        if !channel.is_full() {
-            let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
-            fds.extend(self.sockets.iter().map(fd));
-            let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
-            fds.extend(self.captures.iter().map(fd));
-        }
+        let fd = |(s, _): &'a (UdpSocket, Mode)| PollFd::new(s.as_fd(), PollFlags::POLLIN);
+        fds.extend(self.sockets.iter().map(fd));
+        let fd = |c: &'a Capture| PollFd::new(c.as_fd(), PollFlags::POLLIN);
+        fds.extend(self.captures.iter().map(fd));
         let waits = self.engine.wants_segment() || self.engine.has_commands();
         let waits = waits || self.captures.iter().any(|c| !c.is_bound());
         let timeout = match waits {
@@ -244,7 +245,10 @@ impl Process {
         let Turn { told, sync, failed } = self.journal.turn(&mut self.engine, now);
         for one in told {
             let frame = match one {
-                Told::Grant(grant) => Frame::Grant(*grant.claim()),
+                Told::Grant(grant) => {
+                    self.outbox.push(*grant.claim());
+                    continue;
+                }
                 Told::Restore(claim) => Frame::Restore(claim),
                 Told::Suspect(Suspect::Ban(ban)) => Frame::Ban(ban),
                 Told::Suspect(Suspect::Unban(prefix)) => Frame::Unban(prefix),
@@ -295,7 +299,10 @@ impl Process {
             Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
             Frame::Knock(access, knock) => self.incoming.knocks.push((access, knock)),
             Frame::Line(client, steps) => self.incoming.line(client, steps)?,
-            Frame::Remove(client) => self.engine.remove_client(client),
+            Frame::Remove(client) => {
+                self.engine.remove_client(client);
+                self.outbox.forget(client);
+            }
             Frame::End => {
                 let incoming = std::mem::take(&mut self.incoming);
                 let doors = incoming.doors.iter().map(|key| Door::derive(self.server, key));
@@ -322,7 +329,11 @@ impl Process {
                     self.captures.push(capture.map_err(|e| format!("capture: {e}"))?);
                 }
             }
-            Frame::Decided(claim) => self.engine.handle_decided(claim),
+            Frame::Decided(claim) => {
+                self.engine.handle_decided(claim);
+                let stays = self.outbox.handle_decided(&claim);
+                stays.into_iter().for_each(|claim| self.engine.handle_decided(claim));
+            }
             Frame::Ask => channel.push(&Frame::Counters(self.counters), generation, vec![]),
             Frame::Stop => {
                 let now = clock::now();

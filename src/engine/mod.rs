@@ -46,6 +46,11 @@ use suspicion::Suspicion;
 /// cannot fill it.
 const MOST_WAITING: usize = 4 * MOST_CLIENT as usize;
 
+/// The most grants that may be behind: made, and not yet told to the process that holds the firewall.
+/// More opens are refused as busy; what shuts gets a quarter more room. One client alone cannot fill
+/// it.
+pub const MOST_BEHIND: usize = 16 * MOST_CLIENT as usize;
+
 /// What the caller has to do, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -105,6 +110,7 @@ pub struct Engine {
     ticket: u64,
     want_horizon: bool,
     broken: bool,
+    behind: usize,
     commands: VecDeque<Command>,
 }
 
@@ -139,10 +145,9 @@ impl Engine {
             return Err(Reject::NoRecord);
         }
         self.forget(now);
-        if self.waiting.len() >= MOST_WAITING {
-            return Err(Reject::Busy);
-        }
-        let fresh = self.cache.admit(authenticated, from, now)?;
+        let full = self.waiting.len() >= MOST_WAITING
+            || self.is_behind(authenticated.request().action);
+        let fresh = self.cache.admit(authenticated, full, from, now)?;
         let access = self.policy.client(fresh.client()).filter(|a| a.uses.is_some());
         let metered = access.filter(|_| fresh.request().action == Action::Open);
         let spent = fresh.spends().or(metered.map(|a| a.client));
@@ -176,6 +181,26 @@ impl Engine {
             return Ok(None);
         }
         self.decide(&fresh, from, now).map(Some)
+    }
+
+    /// So many grants have not been told yet: until the next word those of this turn are added.
+    pub fn set_behind(&mut self, grants: usize) {
+        self.behind = grants;
+    }
+
+    /// Whether the process that holds the firewall is too far behind for one more grant.
+    fn is_behind(&self, action: Action) -> bool {
+        let most = match action {
+            Action::Open => MOST_BEHIND,
+            Action::Close => MOST_BEHIND + MOST_BEHIND / 4,
+        };
+        self.behind + self.waiting.len() >= most
+    }
+
+    fn grant(&mut self, grant: Grant) {
+        self.behind += 1;
+        self.commands.push_back(Command::Record(Record::of(grant.claim())));
+        self.commands.push_back(Command::Grant(grant));
     }
 
     /// Ends a turn: asks for the sync that the packets of this turn need.
@@ -307,8 +332,7 @@ impl Engine {
         let mut first = None;
         for part in parts {
             let grant = self.policy.confirm(&part, now)?;
-            self.commands.push_back(Command::Record(Record::of(&part)));
-            self.commands.push_back(Command::Grant(grant));
+            self.grant(grant);
             first.get_or_insert(grant);
         }
         if let Some(grant) = first.filter(|_| fresh.assurance() == Assurance::Sealed) {

@@ -97,6 +97,7 @@ impl Engine {
             ticket: 0,
             want_horizon: false,
             broken: same.is_none(),
+            behind: 0,
             commands: VecDeque::new(),
         };
         engine.adopt_clients();

@@ -1,6 +1,8 @@
 //! `[engine]`: the sockets, the keys and the journal, and no rights.
 
 mod arrivals;
+mod frames;
+mod outbox;
 mod sockets;
 mod summary;
 #[cfg(test)]
@@ -8,30 +10,28 @@ mod tests;
 mod trouble;
 
 use super::batch::Batch;
-use super::capture::{Capture, Family};
+use super::capture::Capture;
 use super::channel::{Broken, Channel};
 use super::clock;
-use super::frame::{Begin, COUNTERS, DROPPED, Frame};
+use super::frame::{Begin, COUNTERS, Frame};
 use super::hook::Hook;
 use super::log::Limit;
 use super::store::{Directory, Journal, Told, Turn};
 use super::syncer::Syncer;
 use crate::access::{Access, Action, ClientId, Policy, Service};
-use crate::crypto::{Door, DoorKey, ServerId, random};
-use crate::engine::suspicion::{Pin, Rules};
+use crate::crypto::{Door, DoorKey, ServerId};
+use crate::engine::suspicion::Rules;
 use crate::engine::{Client, Engine, Knock, Plain, Sequence, Setup, Step, Suspect};
 use crate::time::{Mono, Now};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use outbox::Outbox;
 use sockets::Inbox;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use summary::Summary;
 
 /// How often a journal that cannot be written is tried again: ms.
 const AGAIN: u64 = 1_000;
-/// The most frames of `[priv]` that are taken in one turn.
-const FRAMES: usize = 256;
 
 /// Runs as `[engine]`, with one end of the socket pair as stdin, until it is told to stop.
 #[must_use]
@@ -78,6 +78,7 @@ struct Process {
     talks: bool,
     answers: Vec<(usize, SocketAddr, Action)>,
     syncer: Syncer,
+    outbox: Outbox,
     incoming: Incoming,
     generation: u32,
     counters: [u64; COUNTERS],
@@ -174,6 +175,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         talks,
         answers: Vec::new(),
         syncer: Syncer::start().map_err(|e| e.to_string())?,
+        outbox: Outbox::default(),
         incoming: Incoming::default(),
         generation,
         counters: [0; COUNTERS],
@@ -217,7 +219,8 @@ impl Process {
     /// Waits and does what there is to do; true: that was the end. A packet that is refused takes no
     /// memory here, and no call of its own.
     fn step(&mut self, channel: &mut Channel, batch: &mut Batch) -> Result<bool, String> {
-        channel.flush().map_err(|why| format!("[priv]: {why}"))?;
+        let sent = self.outbox.send(channel, self.generation);
+        sent.map_err(|why| format!("[priv]: {why}"))?;
         let ready = self.wait(channel)?;
         if ready.channel && self.listen_to_priv(channel, batch)? {
             return Ok(true);
@@ -226,11 +229,10 @@ impl Process {
         if ready.syncer {
             self.handle_syncs(now);
         }
-        if !channel.is_full() {
-            let sockets = 0..self.sockets.len() + self.captures.len();
-            for index in sockets.filter(|n| ready.sockets[*n]) {
-                self.receive(index, batch, now);
-            }
+        self.engine.set_behind(self.outbox.len());
+        let sockets = 0..self.sockets.len() + self.captures.len();
+        for index in sockets.filter(|n| ready.sockets[*n]) {
+            self.receive(index, batch, now);
         }
         self.turn(channel, now);
         self.mend(now);
@@ -241,24 +243,14 @@ impl Process {
         Ok(false)
     }
 
-    /// Does what `[priv]` has said, so much at once that packets get their turn however long a
-    /// configuration is; true: that was the end.
-    fn listen_to_priv(&mut self, channel: &mut Channel, batch: &mut Batch) -> Result<bool, String> {
-        for _ in 0..FRAMES {
-            let next = channel.next().map_err(|why| format!("[priv]: {why}"))?;
-            let Some((frame, generation)) = next else { break };
-            if self.handle_frame(frame, generation, channel, batch)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     fn turn(&mut self, channel: &mut Channel, now: Now) {
         let Turn { told, sync, failed } = self.journal.turn(&mut self.engine, now);
         for one in told {
             let frame = match one {
-                Told::Grant(grant) => Frame::Grant(*grant.claim()),
+                Told::Grant(grant) => {
+                    self.outbox.push(*grant.claim());
+                    continue;
+                }
                 Told::Restore(claim) => Frame::Restore(claim),
                 Told::Suspect(Suspect::Ban(ban)) => Frame::Ban(ban),
                 Told::Suspect(Suspect::Unban(prefix)) => Frame::Unban(prefix),
@@ -286,104 +278,5 @@ impl Process {
                 }
             }
         }
-    }
-
-    /// Does what `[priv]` says; true: that was the end.
-    fn handle_frame(
-        &mut self,
-        frame: Frame,
-        generation: u32,
-        channel: &mut Channel,
-        batch: &mut Batch,
-    ) -> Result<bool, String> {
-        match frame {
-            Frame::Begin(begin) => {
-                self.incoming = Incoming::default();
-                self.server = begin.server;
-            }
-            Frame::Door(key) => self.incoming.doors.push(key),
-            Frame::Service(service) => self.incoming.services.push(service),
-            Frame::Own(address) => self.incoming.own.push(address),
-            Frame::Client(access, key) => {
-                self.engine.set_client(Client::new(access, self.server, &key));
-            }
-            Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
-            Frame::Knock(access, knock) => self.incoming.knocks.push((access, knock)),
-            Frame::Line(client, steps) => self.incoming.line(client, steps)?,
-            Frame::Remove(client) => self.engine.remove_client(client),
-            Frame::End => {
-                let incoming = std::mem::take(&mut self.incoming);
-                let doors = incoming.doors.iter().map(|key| Door::derive(self.server, key));
-                self.engine.set_doors(self.server, doors.collect());
-                self.admit();
-                self.engine.policy().set_services(incoming.services);
-                self.engine.policy().set_own(incoming.own);
-                self.talks = incoming.plain.as_ref().is_some_and(|(_, p)| p.replies);
-                self.engine.set_plain(incoming.plain);
-                self.engine.set_knocks(incoming.knocks);
-                self.count_sequences();
-                self.engine.set_rules(incoming.rules);
-                self.generation = generation;
-                crate::sys::trim();
-            }
-            Frame::Listen(modes) => {
-                for mode in modes {
-                    let fd: OwnedFd = channel.take_fd().ok_or("a socket is missing")?;
-                    self.sockets.push(Inbox::new(fd.into(), mode).map_err(|e| e.to_string())?);
-                }
-                self.admit();
-            }
-            Frame::Capture(what) => {
-                for family in [Family::V4, Family::V6] {
-                    let fd = channel.take_fd().ok_or("a packet socket is missing")?;
-                    let (doors, now) = (self.engine.doors(), clock::now().mono);
-                    let capture = Capture::start(fd, family, what.clone(), doors, now);
-                    self.capture(capture.map_err(|e| format!("capture: {e}"))?, batch);
-                }
-            }
-            Frame::Decided(claim) => self.engine.handle_decided(claim),
-            Frame::Ask => {
-                self.counters[DROPPED] = self.dropped();
-                channel.push(&Frame::Counters(self.counters), generation, vec![]);
-            }
-            Frame::Stop => {
-                let now = clock::now();
-                self.turn(channel, now);
-                self.journal
-                    .append(&[crate::engine::Record::Clean])
-                    .and_then(|()| self.journal.sync())
-                    .map_err(|e| format!("the journal could not be ended: {e}"))?;
-                let _ = channel.flush();
-                return Ok(true);
-            }
-            Frame::Rules(rules) => self.incoming.rules = rules,
-            Frame::Pin(pin) => self.engine.handle_pin(pin),
-            Frame::Pardon(prefix) => self.engine.handle_pardon(&prefix),
-            Frame::Hook(Hook::Note(note)) => self.engine.handle_hook(note),
-            // Without randomness there is no guessing when a ban ends, and no new PIN.
-            Frame::Strike { ticket, from } => {
-                let chance = random().map_or(0, u64::from_be_bytes);
-                self.engine.handle_strike(ticket, from, chance, clock::now());
-            }
-            Frame::Guess { ticket, from, pin } => match random() {
-                Ok(fresh) => {
-                    let fresh = Pin::of_random(fresh);
-                    self.engine.handle_guess(ticket, from, &pin, fresh, clock::now());
-                }
-                Err(why) => log::error!("no guess at the PIN can be answered: {why}"),
-            },
-            Frame::Grant(_)
-            | Frame::Restore(_)
-            | Frame::Restored(_)
-            | Frame::Counters(_)
-            | Frame::Verdict { .. }
-            | Frame::Ban(_)
-            | Frame::Unban(_)
-            | Frame::Hook(_)
-            | Frame::Site(_) => {
-                return Err(Broken::Frame.to_string());
-            }
-        }
-        Ok(false)
     }
 }

@@ -2,7 +2,7 @@
 //! limited to the sender's own address, to their own ports, and in number.
 
 use super::auth::{Knock, Plain, Proof, Repeatable, Step, bare};
-use super::{Command, Engine, Record, Refusal, Reject, canonical};
+use super::{Engine, Refusal, Reject, canonical};
 use crate::access::{Access, ClientId, Grant};
 use crate::time::{Mono, Now};
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ impl Engine {
         if self.broken {
             return Err(Reject::NoRecord);
         }
-        if !self.pace.pass(now.mono) {
+        if !self.pace.pass(now.mono) || self.is_behind(proof.action()) {
             return Err(Reject::Busy);
         }
         // Without sealed packets nothing else would forget what is over.
@@ -52,8 +52,7 @@ impl Engine {
         }
         let request = bare(proof.action(), now.unix);
         let grant = self.policy.decide(proof.client(), proof.assurance(), &request, from, now)?;
-        self.commands.push_back(Command::Record(Record::of(grant.claim())));
-        self.commands.push_back(Command::Grant(grant));
+        self.grant(grant);
         Ok(grant)
     }
 

@@ -12,6 +12,7 @@ mod ledger;
 mod order;
 mod record;
 mod reject;
+mod remembered;
 mod replay;
 mod start;
 mod suspects;
@@ -47,6 +48,11 @@ use tokens::Tokens;
 /// The most packets that wait for the disk at one time; more are refused as busy. One client alone
 /// cannot fill it.
 const MOST_WAITING: usize = 4 * MOST_CLIENT as usize;
+
+/// The most grants that may be behind: made, and not yet told to the process that holds the firewall.
+/// More opens are refused as busy; what shuts gets a quarter more room. One client alone cannot fill
+/// it.
+pub const MOST_BEHIND: usize = 16 * MOST_CLIENT as usize;
 
 /// What the caller has to do, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,6 +114,7 @@ pub struct Engine {
     ticket: u64,
     want_horizon: bool,
     broken: bool,
+    behind: usize,
     commands: VecDeque<Command>,
 }
 
@@ -161,10 +168,9 @@ impl Engine {
             return Err(Reject::NoRecord);
         }
         self.forget(now);
-        if self.waiting.len() >= MOST_WAITING {
-            return Err(Reject::Busy);
-        }
-        let fresh = self.cache.admit(authenticated, from, now)?;
+        let full =
+            self.waiting.len() >= MOST_WAITING || self.is_behind(authenticated.request().action);
+        let fresh = self.cache.admit(authenticated, full, from, now)?;
         let access = self.policy.client(fresh.client()).filter(|a| a.uses.is_some());
         let metered = access.filter(|_| fresh.request().action == Action::Open);
         let spent = fresh.spends().or(metered.map(|a| a.client));
@@ -198,6 +204,26 @@ impl Engine {
             return Ok(None);
         }
         self.decide(&fresh, from, now).map(Some)
+    }
+
+    /// So many grants have not been told yet: until the next word those of this turn are added.
+    pub fn set_behind(&mut self, grants: usize) {
+        self.behind = grants;
+    }
+
+    /// Whether the process that holds the firewall is too far behind for one more grant.
+    fn is_behind(&self, action: Action) -> bool {
+        let most = match action {
+            Action::Open => MOST_BEHIND,
+            Action::Close => MOST_BEHIND + MOST_BEHIND / 4,
+        };
+        self.behind + self.waiting.len() >= most
+    }
+
+    fn grant(&mut self, grant: Grant) {
+        self.behind += 1;
+        self.commands.push_back(Command::Record(Record::of(grant.claim())));
+        self.commands.push_back(Command::Grant(grant));
     }
 
     /// Ends a turn: asks for the sync that the packets of this turn need.
@@ -330,8 +356,7 @@ impl Engine {
         let mut first = None;
         for part in parts {
             let grant = self.policy.confirm(&part, now)?;
-            self.commands.push_back(Command::Record(Record::of(&part)));
-            self.commands.push_back(Command::Grant(grant));
+            self.grant(grant);
             first.get_or_insert(grant);
         }
         if let Some(grant) = first.filter(|_| fresh.assurance() == Assurance::Sealed) {
@@ -340,52 +365,5 @@ impl Engine {
             hosts.for_each(|host| self.lift(host.address()));
         }
         first.ok_or(Reject::Superseded)
-    }
-
-    /// Forgets what can never be accepted again.
-    fn forget(&mut self, now: Now) {
-        if self.cache.forget(now) {
-            // What waits for the disk may be older than what could still be accepted.
-            let waiting = self.waiting.iter().map(|w| w.fresh.request().time).min();
-            let oldest = self.cache.oldest(now);
-            let oldest = waiting.map_or(oldest, |time| time.min(oldest));
-            self.order.forget(oldest);
-            self.ledger.forget(now, oldest);
-            self.suspicion.forget(now);
-        }
-    }
-
-    /// Every accepted packet dated at or before this is forgotten, and covered by the floor.
-    #[must_use]
-    pub fn forgotten(&mut self, now: Now) -> Unix {
-        self.forget(now);
-        self.cache.oldest(now)
-    }
-
-    /// Everything that is forgotten is dated at or before this.
-    #[must_use]
-    pub fn floor(&self) -> Unix {
-        self.cache.floor()
-    }
-
-    /// What a new segment of the journal begins with; `whole`: with every packet seen, so that it
-    /// can stand alone.
-    #[must_use]
-    pub fn snapshot(&self, whole: bool) -> Vec<Record> {
-        let mut records = vec![
-            Record::Clean,
-            Record::Floor(self.cache.floor()),
-            Record::Horizon(self.cache.promised()),
-        ];
-        records.extend(self.ledger.records());
-        records.extend(self.suspicion.bans().map(|ban| Record::Banned(*ban)));
-        records.extend(self.owed.notes().map(Record::Hook));
-        if whole {
-            records.extend(self.cache.records());
-        }
-        let more = u32::try_from(records.len() - 1).unwrap_or(u32::MAX);
-        records[0] =
-            Record::Boot { id: self.cache.boot(), started: self.cache.started(), whole, more };
-        records
     }
 }

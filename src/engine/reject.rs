@@ -100,7 +100,7 @@ impl fmt::Display for Reject {
             Reject::Replayed => f.write_str("replayed"),
             Reject::Duplicate => f.write_str("duplicate"),
             Reject::Superseded => f.write_str("superseded by a later request"),
-            Reject::Busy => f.write_str("busy: too many packets"),
+            Reject::Busy => f.write_str("busy: too many packets, or the firewall is behind"),
             Reject::NotPermitted(why) => write!(f, "not permitted: {why}"),
             Reject::NoRecord => f.write_str("not recorded, so not done: see the journal's errors"),
         }

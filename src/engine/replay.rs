@@ -112,10 +112,11 @@ impl Cache {
         }
     }
 
-    /// The rules 1 to 5: admits a packet once.
+    /// The rules 1 to 5: admits a packet once; `full`: too much waits elsewhere.
     pub(super) fn admit(
         &mut self,
         authenticated: Authenticated,
+        full: bool,
         from: IpAddr,
         now: Now,
     ) -> Result<Fresh, Reject> {
@@ -137,6 +138,9 @@ impl Cache {
         if let Some((source, when, _)) = bucket.seen.get(&(client, proof)) {
             let twice = *source == from && now.mono.since(*when) <= TWICE;
             return Err(if twice { Reject::Duplicate } else { Reject::Replayed });
+        }
+        if full {
+            return Err(Reject::Busy);
         }
         let count = self.counts.entry(client).or_default();
         if *count >= MOST_CLIENT || self.total >= MOST_TOTAL {

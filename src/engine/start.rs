@@ -99,6 +99,7 @@ impl Engine {
             ticket: 0,
             want_horizon: false,
             broken: same.is_none(),
+            behind: 0,
             commands: VecDeque::new(),
         };
         clients.into_iter().for_each(|client| engine.set_client(client));

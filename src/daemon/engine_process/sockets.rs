@@ -45,10 +45,8 @@ impl Process {
             PollFd::new(channel.as_fd(), interest),
             PollFd::new(self.syncer.woken.as_fd(), PollFlags::POLLIN),
         ];
-        // While [priv] does not keep up, the kernel keeps the packets.
-        let most = if channel.is_full() { 0 } else { SOCKETS };
         let sockets = self.sockets.iter().map(|i| i.socket.as_fd());
-        let sockets = sockets.chain(self.captures.iter().map(Capture::as_fd)).take(most);
+        let sockets = sockets.chain(self.captures.iter().map(Capture::as_fd)).take(SOCKETS);
         let count = 2 + sockets.clone().count();
         let none = || PollFd::new(channel.as_fd(), PollFlags::empty());
         let mut all = own.into_iter().chain(sockets.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));

@@ -29,6 +29,7 @@ fn process(directory: &std::path::Path) -> (Process, Channel, UnixStream) {
         server,
         sockets: vec![Inbox::new(socket, Mode::Spa).unwrap()],
         captures: Vec::new(),
+        outbox: Outbox::default(),
         talks: false,
         answers: Vec::new(),
         syncer: Syncer::start().unwrap(),

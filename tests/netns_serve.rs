@@ -22,6 +22,7 @@ mod serve {
     mod cut;
     mod doctor;
     mod firewalld;
+    mod flood;
     mod gate;
     mod gateway;
     mod heal;

@@ -22,12 +22,12 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 mod bench {
-    use nix::sys::time::{TimeVal, TimeValLike};
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::socket::{
         AddressFamily, MsgFlags, MultiHeaders, NetlinkAddr, SockFlag, SockProtocol, SockType,
         SockaddrIn, bind, recv, sendmmsg, setsockopt, socket, sockopt,
     };
+    use nix::sys::time::{TimeVal, TimeValLike};
     use opensesame_spa::access::{Action, ClientId, Request, Services};
     use opensesame_spa::client::Profile;
     use opensesame_spa::crypto::{ClientKey, ClientKeys, Door, hex_of, random};
@@ -93,7 +93,13 @@ mod bench {
         Ipv4Addr::from(0x0a00_0001 + n)
     }
 
-    fn ask(profile: &Profile, door: &Door, guest: &Guest, from: Ipv4Addr, seconds: u32) -> [u8; 288] {
+    fn ask(
+        profile: &Profile,
+        door: &Door,
+        guest: &Guest,
+        from: Ipv4Addr,
+        seconds: u32,
+    ) -> [u8; 288] {
         let request = Request {
             action: Action::Open,
             reply: false,
@@ -183,8 +189,7 @@ mod bench {
             let addresses = vec![Some(to); some.len()];
             let none: [nix::sys::socket::ControlMessage<'_>; 0] = [];
             let flags = MsgFlags::empty();
-            let sent =
-                sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &addresses, none, flags);
+            let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &addresses, none, flags);
             assert_eq!(sent.unwrap().count(), some.len());
         }
     }
@@ -275,10 +280,16 @@ mod bench {
         println!("| opens a second | {:.0} |", f64::from(have) / all.as_secs_f64());
         for (name, [user, system]) in ["priv", "engine"].iter().zip(&used) {
             let each = |ms: u64| ms as f64 * 1e3 / f64::from(total);
-            println!("| [{name}]: user and system time, us a packet | {:.1}, {:.1} |", each(*user), each(*system));
+            println!(
+                "| [{name}]: user and system time, us a packet | {:.1}, {:.1} |",
+                each(*user),
+                each(*system)
+            );
         }
         for (name, [median, least, most]) in [("few", before), (&*total.to_string(), after)] {
-            println!("| one packet with {name} leases: median, least, 99 of 100, ms | {median:.2}, {least:.2}, {most:.2} |");
+            println!(
+                "| one packet with {name} leases: median, least, 99 of 100, ms | {median:.2}, {least:.2}, {most:.2} |"
+            );
         }
         println!("| median of the second to the first | {:.2} |", after[0] / before[0]);
     }

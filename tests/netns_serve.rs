@@ -40,5 +40,6 @@ mod serve {
     mod sequences;
     mod server;
     mod six;
+    mod slow;
     mod ufw;
 }

@@ -145,8 +145,8 @@ impl Engine {
             return Err(Reject::NoRecord);
         }
         self.forget(now);
-        let full = self.waiting.len() >= MOST_WAITING
-            || self.is_behind(authenticated.request().action);
+        let full =
+            self.waiting.len() >= MOST_WAITING || self.is_behind(authenticated.request().action);
         let fresh = self.cache.admit(authenticated, full, from, now)?;
         let access = self.policy.client(fresh.client()).filter(|a| a.uses.is_some());
         let metered = access.filter(|_| fresh.request().action == Action::Open);

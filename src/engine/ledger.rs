@@ -100,6 +100,7 @@ impl Ledger {
         self.latest.insert(own, self.said);
         self.ages.add(self.said, &claim);
         self.claims.insert(self.said, claim);
+        self.settle(claim.client);
     }
 
     /// A close ends what the same words opened, and stands for what they closed: also for a later
@@ -204,11 +205,15 @@ impl Ledger {
                 }
                 false => self.forget_one(said, &claim),
             }
-            // What has ended it may have waited for it alone.
-            while let Some(said) = self.ages.idle(claim.client) {
-                let Some(claim) = self.claims.get(&said).copied() else { break };
-                self.forget_one(said, &claim);
-            }
+            self.settle(claim.client);
+        }
+    }
+
+    /// Forgets what lingered for leases that are gone.
+    fn settle(&mut self, client: ClientId) {
+        while let Some(said) = self.ages.idle(client) {
+            let Some(claim) = self.claims.get(&said).copied() else { return };
+            self.forget_one(said, &claim);
         }
     }
 

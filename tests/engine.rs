@@ -5,7 +5,8 @@ mod packets;
 use opensesame_spa::access::{Access, Action, Denied, Request};
 use opensesame_spa::crypto::ServerId;
 use opensesame_spa::engine::{
-    Arrival, Command, Engine, History, LEAD, MOST_CLIENT, Mode, Record, Refusal, Reject,
+    Arrival, Command, Engine, History, LEAD, MOST_BEHIND, MOST_CLIENT, Mode, Record, Refusal,
+    Reject,
 };
 use opensesame_spa::proto::{self, Malformed};
 use opensesame_spa::time::{Mono, Now, Unix};
@@ -80,6 +81,24 @@ fn what_is_dated_before_a_start_that_may_have_forgotten_is_refused() {
             assert_eq!(reason(send(&mut e, &p, HOME, START)), verdict, "{n}: {date}");
         }
     }
+}
+
+#[test]
+fn what_is_refused_for_a_firewall_that_is_behind_is_not_used_up() {
+    let mut e = engine(vec![access(1)]);
+    let (p, end) = (packet(1, &open(at(20).unix)), packet(1, &close(at(10).unix)));
+    e.set_behind(MOST_BEHIND);
+    let arrival = Arrival { bytes: &p, from: ip(HOME), mode: Mode::Spa };
+    let refusal = Refusal { reason: Reject::Busy, client: Some(id(1)) };
+    assert_eq!(e.handle_arrival(&arrival, at(20)), Err(refusal));
+    assert!(!e.has_commands() && e.remembered() == 0, "nothing is recorded of it");
+    // What shuts has room where what opens has none, and counts.
+    assert_eq!(reason(send(&mut e, &end, HOME, at(20))), Ok(()));
+    e.set_behind(MOST_BEHIND - 1);
+    assert_eq!(reason(send(&mut e, &p, HOME, at(20))), Ok(()));
+    let later = packet(1, &open(at(21).unix));
+    assert_eq!(reason(send(&mut e, &later, HOME, at(21))), Err(Reject::Busy));
+    assert_eq!(reason(send(&mut e, &p, HOME, at(21))), Err(Reject::Duplicate));
 }
 
 #[test]

@@ -42,5 +42,6 @@ mod serve {
     mod sequences;
     mod server;
     mod six;
+    mod slow;
     mod ufw;
 }

@@ -130,7 +130,7 @@ impl Enforcer {
         let ports = self.policy.ports(access, claim)?;
         let meets = |l: &Lease| ports.iter().any(|p| p.overlaps(&l.element().to));
         let here = |l: &Lease| claim.addresses().any(|a| a.overlaps(&l.element().from));
-        let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let listed = || ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match claim.action {
             Action::Open => {
                 if claim.replace {
@@ -144,10 +144,10 @@ impl Enforcer {
                 let openings = self.leases.insert(&grant, &ports, most)?;
                 self.follow_from(claim, &ports, now);
                 let ttl = Seconds(claim.until.since(now.mono).div_ceil(1_000));
+                let (service, said) = (self.services(&ports), listed());
                 for address in claim.addresses() {
-                    let (service, ports) = (self.services(&ports), listed.join(","));
                     log::info!(
-                        "open client={name} service={service} address={address} ports={ports} ttl={ttl}"
+                        "open client={name} service={service} address={address} ports={said} ttl={ttl}"
                     );
                 }
                 let until = Some(claim.until);
@@ -161,7 +161,7 @@ impl Enforcer {
                 let change =
                     self.leases.remove_of(claim.client, |l| meets(l) && (claim.replace || here(l)));
                 if change.ended.is_empty() {
-                    log::info!("close client={name} ports={}: no lease", listed.join(","));
+                    log::info!("close client={name} ports={}: no lease", listed());
                 }
                 self.note(change, "closed");
             }
@@ -232,10 +232,7 @@ impl Enforcer {
         if done.is_ok() && !open.is_empty() {
             done = self.firewall.open(&open, now);
         }
-        if let Err(why) = done {
-            log::error!("firewall: {why}; telling it everything anew");
-            self.mend(now);
-        }
+        self.check(done, now);
         if self.heal.is_none() {
             self.settle_cuts(now);
         }
@@ -253,7 +250,9 @@ impl Enforcer {
     pub(super) fn handle_timeout(&mut self, now: Now) {
         self.follow(now);
         let change = self.leases.handle_timeout(now.mono);
+        let gathered = super::log::gather();
         self.note(change, "expired");
+        drop(gathered);
         self.look(now);
         if self.heal.is_some_and(|at| at <= now.mono) {
             self.mend(now);
@@ -361,9 +360,12 @@ impl Enforcer {
     }
 
     fn check(&mut self, done: Result<(), Error>, now: Now) {
-        if let Err(why) = done {
-            log::error!("firewall: {why}; telling it everything anew");
-            self.mend(now);
+        let Err(why) = done else { return };
+        log::error!("firewall: {why}; telling it everything anew");
+        match why {
+            // Whoever holds it may hold it for long: signals, orders and grants get their turn first.
+            Error::Busy(_) => self.heal = Some(now.mono.plus(GATHER)),
+            Error::Rights | Error::Missing(_) | Error::Refused(_) => self.mend(now),
         }
     }
 

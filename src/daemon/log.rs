@@ -4,7 +4,7 @@
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 struct Stderr {
     /// Which process speaks: `priv` or `engine`.
@@ -14,6 +14,38 @@ struct Stderr {
 }
 
 static LOGGER: OnceLock<Stderr> = OnceLock::new();
+
+/// The most bytes of one write: as many as a pipe takes in one piece, so that the lines of the
+/// processes do not mix.
+const PIECE: usize = 4_096;
+
+/// Lines that are gathered; none: each one is written at once.
+static GATHERED: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+/// While this lives, lines are gathered and written together: no longer than the loop that makes
+/// them, and before anything is done that they tell of.
+#[must_use]
+pub struct Gathered(());
+
+/// Gathers lines from now on.
+pub fn gather() -> Gathered {
+    let mut lines = GATHERED.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.get_or_insert_default();
+    Gathered(())
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let mut lines = GATHERED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lines) = lines.take() {
+            write(&lines);
+        }
+    }
+}
+
+fn write(bytes: &[u8]) {
+    let _ = std::io::stderr().write_all(bytes);
+}
 
 /// Sends the log of this process to stderr. `OPENSESAME_LOG=debug` says more.
 pub fn start(role: &'static str) {
@@ -56,8 +88,16 @@ impl Log for Stderr {
             }
         }
         let _ = writeln!(line);
-        // One write, so that the lines of the processes do not mix.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        match &mut *GATHERED.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(lines) => {
+                if lines.len() + line.len() > PIECE {
+                    write(lines);
+                    lines.clear();
+                }
+                lines.extend(line.as_bytes());
+            }
+            None => write(line.as_bytes()),
+        }
     }
 
     fn flush(&self) {}

@@ -3,7 +3,7 @@
 
 use super::{Record, Reject};
 use crate::access::{Access, Action, Claim, ClientId, Denied, Prefix, Services};
-use crate::time::{Now, Unix};
+use crate::time::{Mono, Now, Unix};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Client, addresses, services, replace, action.
@@ -18,7 +18,62 @@ pub(super) struct Ledger {
     claims: BTreeMap<u64, Claim>,
     /// The last word of each client that ended leases.
     ended: BTreeMap<ClientId, u64>,
+    ages: Ages,
     uses: BTreeMap<ClientId, u32>,
+}
+
+/// When each claim can be forgotten: none is looked at before, however many there are.
+#[derive(Debug, Default)]
+struct Ages {
+    /// By date, as long as a packet that old could still come.
+    dated: BTreeSet<(Unix, u64)>,
+    /// By end, when none that old can come any more.
+    ending: BTreeSet<(Mono, u64)>,
+    /// The opens of each client.
+    opens: BTreeMap<ClientId, BTreeSet<u64>>,
+    /// What is over and has ended leases of its client which may not be over.
+    lingering: BTreeMap<ClientId, BTreeSet<u64>>,
+}
+
+impl Ages {
+    fn add(&mut self, said: u64, claim: &Claim) {
+        self.dated.insert((claim.time, said));
+        if claim.action == Action::Open {
+            self.opens.entry(claim.client).or_default().insert(said);
+        }
+    }
+
+    fn remove(&mut self, said: u64, claim: &Claim) {
+        self.dated.remove(&(claim.time, said));
+        self.ending.remove(&(end(claim), said));
+        for some in [&mut self.opens, &mut self.lingering] {
+            if let Some(own) = some.get_mut(&claim.client) {
+                own.remove(&said);
+                if own.is_empty() {
+                    some.remove(&claim.client);
+                }
+            }
+        }
+    }
+
+    /// Something of that client that lingers and has nothing to linger for.
+    fn idle(&self, client: ClientId) -> Option<u64> {
+        let first = self.lingering.get(&client)?.first().copied();
+        first.filter(|said| !self.follows(*said, client))
+    }
+
+    /// Whether the client had been granted something before, that is still remembered.
+    fn follows(&self, said: u64, client: ClientId) -> bool {
+        self.opens.get(&client).and_then(BTreeSet::first).is_some_and(|first| *first < said)
+    }
+}
+
+/// When a claim means nothing any more by itself.
+fn end(claim: &Claim) -> Mono {
+    match claim.action {
+        Action::Open => claim.until,
+        Action::Close => Mono(0),
+    }
 }
 
 fn key(claim: &Claim, action: Action, replace: bool) -> Key {
@@ -43,7 +98,9 @@ impl Ledger {
             self.ended.insert(claim.client, self.said);
         }
         self.latest.insert(own, self.said);
+        self.ages.add(self.said, &claim);
         self.claims.insert(self.said, claim);
+        self.settle(claim.client);
     }
 
     /// A close ends what the same words opened, and stands for what they closed: also for a later
@@ -84,8 +141,10 @@ impl Ledger {
     }
 
     fn drop(&mut self, key: &Key) {
-        if let Some(claim) = self.latest.remove(key) {
-            self.claims.remove(&claim);
+        if let Some(said) = self.latest.remove(key)
+            && let Some(claim) = self.claims.remove(&said)
+        {
+            self.ages.remove(said, &claim);
         }
     }
 
@@ -130,24 +189,44 @@ impl Ledger {
     /// Forgets claims that are over. One that ended leases stays until the leases that it may have
     /// ended are over by themselves, and every one as long as a packet that old could still come.
     pub(super) fn forget(&mut self, now: Now, oldest: Unix) {
-        let mut alive = BTreeSet::new();
-        let Ledger { latest, claims, ended, .. } = self;
-        claims.retain(|said, claim| {
-            let runs = claim.until > now.mono && claim.action == Action::Open;
-            let stays =
-                runs || claim.time >= oldest || ends(claim) && alive.contains(&claim.client);
-            if runs {
-                alive.insert(claim.client);
-            }
-            if !stays {
-                let key = key(claim, claim.action, claim.replace);
-                if latest.get(&key) == Some(said) {
-                    latest.remove(&key);
+        while let Some((time, said)) = self.ages.dated.first().copied().filter(|d| d.0 < oldest) {
+            self.ages.dated.remove(&(time, said));
+            let end = self.claims.get(&said).map(end);
+            self.ages.ending.extend(end.map(|end| (end, said)));
+        }
+        while let Some((end, said)) = self.ages.ending.first().copied().filter(|e| e.0 <= now.mono)
+        {
+            self.ages.ending.remove(&(end, said));
+            let Some(claim) = self.claims.get(&said).copied() else { continue };
+            let lingers = ends(&claim) && self.ages.follows(said, claim.client);
+            match lingers {
+                true => {
+                    self.ages.lingering.entry(claim.client).or_default().insert(said);
                 }
+                false => self.forget_one(said, &claim),
             }
-            stays
-        });
-        ended.retain(|_, said| claims.contains_key(said));
+            self.settle(claim.client);
+        }
+    }
+
+    /// Forgets what lingered for leases that are gone.
+    fn settle(&mut self, client: ClientId) {
+        while let Some(said) = self.ages.idle(client) {
+            let Some(claim) = self.claims.get(&said).copied() else { return };
+            self.forget_one(said, &claim);
+        }
+    }
+
+    fn forget_one(&mut self, said: u64, claim: &Claim) {
+        self.claims.remove(&said);
+        self.ages.remove(said, claim);
+        let key = key(claim, claim.action, claim.replace);
+        if self.latest.get(&key) == Some(&said) {
+            self.latest.remove(&key);
+        }
+        if self.ended.get(&claim.client) == Some(&said) {
+            self.ended.remove(&claim.client);
+        }
     }
 
     /// All claims in the order in which they were made.
@@ -161,3 +240,6 @@ impl Ledger {
         uses.chain(self.claims.values().map(Record::of))
     }
 }
+
+#[cfg(test)]
+mod tests;

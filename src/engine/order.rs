@@ -3,7 +3,7 @@
 
 use crate::access::{Action, Claim, ClientId, Ports, Prefix, Services, Wanted};
 use crate::time::Unix;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One accepted request: as many as the replay cache remembers, and no longer.
 #[derive(Debug)]
@@ -19,14 +19,17 @@ struct Said {
 /// What each client has said lately.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    said: BTreeMap<ClientId, Vec<Said>>,
+    /// By the number of each.
+    said: BTreeMap<ClientId, BTreeMap<u64, Said>>,
+    dated: BTreeSet<(Unix, ClientId, u64)>,
+    next: u64,
 }
 
 impl Order {
     /// What is left of the claim when later requests have been heard, in one part if nothing is
     /// taken from it; `None` if nothing is left.
     pub(super) fn admit(&mut self, claim: &Claim, ports: &[Ports]) -> Option<Vec<Claim>> {
-        let said = self.said.get(&claim.client).map_or(&[][..], Vec::as_slice);
+        let said = || self.said.get(&claim.client).into_iter().flat_map(BTreeMap::values);
         let parts = match claim.action {
             Action::Open => {
                 let ended = |s: &Said| {
@@ -35,12 +38,12 @@ impl Order {
                         && (s.replace || s.meets(claim.addresses()))
                         && s.shares(ports)
                 };
-                if said.iter().any(ended) {
+                if said().any(ended) {
                     return None;
                 }
                 // What was asked for later is not replaced by what was asked for before.
                 let newer = |s: &Said| s.action == Action::Open && s.time > claim.time;
-                let replaced = said.iter().filter(|s| newer(s)).any(|s| s.shares(ports));
+                let replaced = said().filter(|s| newer(s)).any(|s| s.shares(ports));
                 vec![Claim { replace: claim.replace && !replaced, ..*claim }]
             }
             Action::Close => close(claim, ports, said),
@@ -54,21 +57,30 @@ impl Order {
 
     /// Remembers what a client has said.
     pub(super) fn note(&mut self, claim: &Claim, ports: &[Ports]) {
-        self.said.entry(claim.client).or_default().push(Said {
+        let said = Said {
             time: claim.time,
             action: claim.action,
             replace: claim.replace,
             addresses: claim.addresses,
             ports: ports.to_vec(),
-        });
+        };
+        self.next += 1;
+        self.dated.insert((said.time, claim.client, self.next));
+        self.said.entry(claim.client).or_default().insert(self.next, said);
     }
 
     /// Forgets what is dated before `oldest`: no packet that old is accepted any more.
     pub(super) fn forget(&mut self, oldest: Unix) {
-        self.said.retain(|_, said| {
-            said.retain(|s| s.time >= oldest);
-            !said.is_empty()
-        });
+        while let Some(first) = self.dated.first().copied().filter(|(time, ..)| *time < oldest) {
+            self.dated.remove(&first);
+            let (_, client, number) = first;
+            if let Some(said) = self.said.get_mut(&client) {
+                said.remove(&number);
+                if said.is_empty() {
+                    self.said.remove(&client);
+                }
+            }
+        }
     }
 }
 
@@ -83,9 +95,13 @@ impl Said {
 }
 
 /// The close without what a later open has asked for again.
-fn close(claim: &Claim, ports: &[Ports], said: &[Said]) -> Vec<Claim> {
+fn close<'a, S: Iterator<Item = &'a Said>>(
+    claim: &Claim,
+    ports: &[Ports],
+    said: impl Fn() -> S,
+) -> Vec<Claim> {
     let newer = |address: Option<Prefix>, port: &Ports| {
-        said.iter().any(|s| {
+        said().any(|s| {
             s.action == Action::Open
                 && s.time > claim.time
                 && address.is_none_or(|a| s.meets(std::iter::once(a)))

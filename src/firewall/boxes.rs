@@ -3,6 +3,7 @@
 
 use crate::access::Protocol;
 use crate::time::Mono;
+use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Opening;
@@ -19,7 +20,7 @@ pub struct Rectangle {
 }
 
 /// The same openings as rectangles of which no two overlap; where several did, the latest end
-/// holds. Cost: ports boundaries times openings, which is meant for the few that are wide.
+/// holds. Cost: port boundaries times openings; neighbours in one stripe are only sorted.
 #[must_use]
 pub fn disjoint(openings: &[Opening]) -> Vec<(Rectangle, Mono)> {
     let mut out = Vec::new();
@@ -62,10 +63,19 @@ fn strip(openings: &[&Opening], v4: bool) -> Vec<((IpAddr, IpAddr), Mono)> {
     let span = |o: &Opening| (number(o.element.from.address()), number(o.element.from.last()));
     // A prefix never ends at the last address of IPv6 (multicast), so the + 1 cannot wrap.
     let edges = openings.iter().map(|o| span(o)).flat_map(|(a, b)| [a, b.saturating_add(1)]);
+    let mut starts: Vec<&Opening> = openings.to_vec();
+    starts.sort_unstable_by_key(|o| std::cmp::Reverse(span(o).0));
+    // What has begun, the latest end on top; what does not reach a piece has ended before it.
+    let mut begun: BinaryHeap<(Mono, u128)> = BinaryHeap::new();
     let mut out: Vec<((u128, u128), Mono)> = Vec::new();
     for (first, last) in pieces(edges) {
-        let covers = |o: &&&Opening| span(o).0 <= first && last <= span(o).1;
-        let Some(until) = openings.iter().filter(covers).map(|o| o.until).max() else { continue };
+        while let Some(next) = starts.pop_if(|o| span(o).0 <= first) {
+            begun.push((next.until, span(next).1));
+        }
+        while begun.peek().is_some_and(|(_, end)| *end < last) {
+            begun.pop();
+        }
+        let Some((until, _)) = begun.peek().copied() else { continue };
         match out.last_mut() {
             Some(((_, end), same)) if *same == until && end.checked_add(1) == Some(first) => {
                 *end = last;

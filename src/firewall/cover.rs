@@ -1,7 +1,8 @@
 //! Which single addresses and ports a list of elements covers, without going through all of it.
 
 use super::Element;
-use std::collections::BTreeSet;
+use crate::time::Mono;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements: those of one address and one port are looked up, the few others gone through.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,15 @@ impl Cover {
             true => self.hosts.remove(element),
             false => self.wide.remove(element),
         };
+    }
+
+    /// Which of many elements of one address and one port lie in one of them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn among(&self, many: &BTreeMap<Element, Mono>) -> Vec<Element> {
+        match self.wide.is_empty() {
+            true => self.hosts.iter().filter(|e| many.contains_key(e)).copied().collect(),
+            false => many.keys().filter(|e| self.covers(e)).copied().collect(),
+        }
     }
 
     /// Whether all of `through` lies in one of them.

@@ -47,10 +47,36 @@ pub struct Change {
     pub ended: Vec<Lease>,
 }
 
+/// Who has a lease on one element: many can come from one address.
+#[derive(Debug, Default)]
+struct Holders {
+    clients: BTreeMap<ClientId, Mono>,
+    ends: BTreeSet<(Mono, ClientId)>,
+}
+
+impl Holders {
+    fn set(&mut self, client: ClientId, until: Mono) {
+        self.remove(client);
+        self.clients.insert(client, until);
+        self.ends.insert((until, client));
+    }
+
+    fn remove(&mut self, client: ClientId) {
+        if let Some(until) = self.clients.remove(&client) {
+            self.ends.remove(&(until, client));
+        }
+    }
+
+    /// When the last of them ends.
+    fn latest(&self) -> Option<Mono> {
+        self.ends.last().map(|(until, _)| *until)
+    }
+}
+
 /// All leases, by element and by end.
 #[derive(Debug, Default)]
 pub struct LeaseTable {
-    elements: BTreeMap<Element, BTreeMap<ClientId, Mono>>,
+    elements: BTreeMap<Element, Holders>,
     ends: BTreeSet<Lease>,
     clients: BTreeMap<ClientId, BTreeSet<Element>>,
     cover: Cover,
@@ -74,8 +100,7 @@ impl LeaseTable {
             .addresses()
             .flat_map(|from| ports.iter().map(move |to| Element { from, to: *to }))
             .collect();
-        let held =
-            |e: &&Element| self.elements.get(e).is_none_or(|c| !c.contains_key(&claim.client));
+        let held = |e: &&Element| self.end_of(claim.client, e).is_none();
         let fresh = wanted.iter().filter(held).count();
         let have = self.clients.get(&claim.client).map_or(0, BTreeSet::len);
         if have + fresh > most || self.ends.len() + fresh > MOST {
@@ -89,22 +114,22 @@ impl LeaseTable {
 
     fn put(&mut self, client: ClientId, element: Element, until: Mono) -> Option<Opening> {
         self.cover.insert(element);
-        let clients = self.elements.entry(element).or_default();
-        let before = clients.values().max().copied();
-        match clients.get_mut(&client) {
-            Some(end) if *end >= until => {}
+        let holders = self.elements.entry(element).or_default();
+        let before = holders.latest();
+        match holders.clients.get(&client).copied() {
+            Some(end) if end >= until => {}
             Some(end) => {
-                self.ends.remove(&Lease { until: *end, element, client });
-                *end = until;
+                self.ends.remove(&Lease { until: end, element, client });
+                holders.set(client, until);
                 self.ends.insert(Lease { until, element, client });
             }
             None => {
-                clients.insert(client, until);
+                holders.set(client, until);
                 self.ends.insert(Lease { until, element, client });
                 self.clients.entry(client).or_default().insert(element);
             }
         }
-        let after = clients.values().max().copied().unwrap_or(until);
+        let after = holders.latest().unwrap_or(until);
         (before != Some(after)).then_some(Opening { element, until: after })
     }
 
@@ -118,7 +143,7 @@ impl LeaseTable {
     pub fn remove_of(&mut self, client: ClientId, which: impl Fn(&Lease) -> bool) -> Change {
         let held = self.clients.get(&client).into_iter().flatten();
         let lease = |element: &Element| {
-            let until = *self.elements.get(element)?.get(&client)?;
+            let until = self.end_of(client, element)?;
             Some(Lease { until, element: *element, client })
         };
         let ended = held.filter_map(lease).filter(which).collect();
@@ -143,10 +168,10 @@ impl LeaseTable {
             if !self.ends.remove(lease) {
                 continue;
             }
-            let Some(clients) = self.elements.get_mut(&lease.element) else { continue };
-            touched.entry(lease.element).or_insert(clients.values().max().copied());
-            clients.remove(&lease.client);
-            if clients.is_empty() {
+            let Some(holders) = self.elements.get_mut(&lease.element) else { continue };
+            touched.entry(lease.element).or_insert(holders.latest());
+            holders.remove(lease.client);
+            if holders.clients.is_empty() {
                 self.elements.remove(&lease.element);
                 self.cover.remove(&lease.element);
             }
@@ -159,7 +184,7 @@ impl LeaseTable {
         }
         let mut change = Change { ended, ..Change::default() };
         for (element, before) in touched {
-            match self.elements.get(&element).and_then(|c| c.values().max().copied()) {
+            match self.elements.get(&element).and_then(Holders::latest) {
                 None => change.close.push(element),
                 Some(until) if Some(until) != before => {
                     change.open.push(Opening { element, until });
@@ -173,8 +198,8 @@ impl LeaseTable {
     /// What the kernel has to hold: each element once, with its latest end.
     #[must_use]
     pub fn openings(&self) -> Vec<Opening> {
-        let latest = |(element, clients): (&Element, &BTreeMap<ClientId, Mono>)| {
-            clients.values().max().map(|until| Opening { element: *element, until: *until })
+        let latest = |(element, holders): (&Element, &Holders)| {
+            holders.latest().map(|until| Opening { element: *element, until })
         };
         self.elements.iter().filter_map(latest).collect()
     }
@@ -194,13 +219,19 @@ impl LeaseTable {
     /// When this client's lease on this element ends, if he has one.
     #[must_use]
     pub fn end_of(&self, client: ClientId, element: &Element) -> Option<Mono> {
-        self.elements.get(element)?.get(&client).copied()
+        self.elements.get(element)?.clients.get(&client).copied()
     }
 
     /// Moves the end of a lease that is there to a later moment.
     pub fn extend(&mut self, client: ClientId, element: Element, until: Mono) -> Option<Opening> {
         self.end_of(client, &element)?;
         self.put(client, element, until)
+    }
+
+    /// How many leases there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.ends.len()
     }
 
     /// All leases, the first to end first.

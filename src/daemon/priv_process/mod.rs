@@ -281,6 +281,7 @@ impl Priv {
 
     /// Everything that `[engine]` has said.
     fn listen_to_engine(&mut self, now: Now) -> Result<(), ServeError> {
+        let gathered = super::log::gather();
         // Bounded, so that timers and control get their turn whatever comes.
         for _ in 0..FRAMES {
             let Some(engine) = &mut self.engine else { break };
@@ -294,6 +295,7 @@ impl Priv {
                 Err(why) => self.engine_lost(&why, now),
             }
         }
+        drop(gathered);
         // Before all leases are known the kernel is told nothing: then all at once.
         if self.restored {
             self.enforcer.apply(now);

@@ -85,7 +85,7 @@ impl Priv {
             "healthy": self.enforcer.is_healthy(),
             "firewall": self.enforcer.describe(),
             "clients": self.names.len(),
-            "leases": self.enforcer.leases.leases().count(),
+            "leases": self.enforcer.leases.count(),
             "accepted": counters.map(|c| c[..ACCEPTED.len()].iter().sum::<u64>()),
             "accepted-by": counters.map(|c| {
                 let names = ACCEPTED.iter().zip(c);

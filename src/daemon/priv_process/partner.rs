@@ -131,7 +131,7 @@ impl Priv {
         log::info!(
             "ready: {} clients, {} leases, {seen} packets remembered, listening on {}",
             self.names.len(),
-            self.enforcer.leases.leases().count(),
+            self.enforcer.leases.count(),
             listen.join(", "),
         );
         Ok(())

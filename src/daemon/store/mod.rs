@@ -191,7 +191,9 @@ impl<D: Disk> Journal<D> {
     /// When it cannot be made; the journal cannot be used until [`Journal::restart`].
     pub fn rotate(&mut self, begin: &[Record], room: usize) -> io::Result<()> {
         self.sync()?;
-        self.begin(begin, room)
+        // Room for as much as is repeated: however many leases there are, few records are repeated
+        // for each that is new.
+        self.begin(begin, room.max(begin.len()))
     }
 
     /// Begins a segment that stands alone, and removes all others.

@@ -26,7 +26,7 @@ impl Iptables {
     /// Takes those away that an opening covers; which.
     pub(super) fn lift(&mut self, openings: &[Opening]) -> Vec<Element> {
         let open = Cover::new(openings.iter().map(|o| o.element));
-        let gone: Vec<Element> = self.cuts.keys().filter(|e| open.covers(e)).copied().collect();
+        let gone = open.among(&self.cuts);
         gone.iter().for_each(|element| {
             self.cuts.remove(element);
         });

@@ -250,6 +250,10 @@ impl Firewall for Iptables {
             Err(_) => vec![(Family::V4, self.tools.clone())],
         };
         let done = self.enforce(&ours, known, now);
+        // What is locked for the shield is locked for the rest.
+        if let Err(busy @ Error::Busy(_)) = done {
+            return Err(busy);
+        }
         let led = self.lead(&ours, done.clone().unwrap_or(Mode::Rules), now);
         let swept = self.sweep(&ours);
         let mode = done?;
@@ -257,6 +261,8 @@ impl Firewall for Iptables {
         self.untrack(&ours)?;
         families?;
         self.mode = Some(mode);
+        self.tools.hurry();
+        self.tools6.iter_mut().for_each(Tools::hurry);
         Ok(())
     }
 

@@ -9,6 +9,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How long iptables waits for another one's lock, in seconds (`-w`, iptables(8)).
 pub(super) const WAIT: &str = "5";
 
+/// The same once the shield is up: whoever waits for it answers nobody else, and a `sync` a second
+/// later tries again.
+pub(super) const BRIEFLY: &str = "1";
+
 impl Program {
     /// Runs it with these arguments and this input, and returns what it printed.
     ///

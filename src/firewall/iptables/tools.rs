@@ -1,5 +1,6 @@
 //! The tools: which of them the system uses, and how rules get in by them.
 
+use super::program::BRIEFLY;
 use super::{Error, Family, Options, Program, Table, WAIT};
 
 /// How often a commit is tried when somebody else changes the table at the same time.
@@ -11,6 +12,8 @@ pub(super) struct Tools {
     pub(super) rules: Program,
     restore: Program,
     save: Program,
+    /// How long it waits for the lock.
+    wait: &'static str,
 }
 
 impl Tools {
@@ -31,7 +34,7 @@ impl Tools {
             // Versions before 1.8 name no variant: they are the legacy one.
             let legacy = !version.contains("nf_tables");
             if options.legacy.is_none_or(|l| l == legacy) {
-                return Ok((Tools { rules, restore, save }, version));
+                return Ok((Tools { rules, restore, save, wait: WAIT }, version));
             }
         }
         let variant = options.legacy.map_or(String::new(), |l| format!(" ({})", kind(l)));
@@ -41,9 +44,14 @@ impl Tools {
         )))
     }
 
+    /// From now on the lock is waited for only briefly.
+    pub(super) fn hurry(&mut self) {
+        self.wait = BRIEFLY;
+    }
+
     /// What `-S` says about a table.
     pub(super) fn list(&self, table: &Table) -> Result<String, Error> {
-        self.rules.run(&["-w", WAIT, "-t", table.name, "-S"], "")
+        self.rules.run(&["-w", self.wait, "-t", table.name, "-S"], "")
     }
 
     /// The tables that have something of ours.
@@ -53,7 +61,7 @@ impl Tools {
 
     /// Commits a text for iptables-restore(8).
     pub(super) fn restore(&self, text: &str) -> Result<(), Error> {
-        self.restore.run(&["--noflush", "-w", WAIT], text).map(drop)
+        self.restore.run(&["--noflush", "-w", self.wait], text).map(drop)
     }
 
     /// Makes our part of a table these rules in one commit, and sees that it hangs.

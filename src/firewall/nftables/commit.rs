@@ -40,10 +40,12 @@ impl Nftables {
         Ok(())
     }
 
-    /// The same for one call that is no sync.
-    pub(super) fn change(&mut self, units: &[Unit], wide: Wide) -> Result<(), Error> {
+    /// The same for one call that is no sync; `wide`: what is wide changes with it.
+    pub(super) fn change(&mut self, units: &[Unit], wide: Option<Wide>) -> Result<(), Error> {
         self.commit(units, self.socket.room(), &mut Patience::default())?;
-        self.wide = wide;
+        if let Some(wide) = wide {
+            self.wide = wide;
+        }
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn contents(cuts: &Cuts, now: Mono) -> Pair<Option<u64>> {
 /// Takes those away that an opening covers; what that is in the kernel.
 pub(super) fn lift(cuts: &mut Cuts, openings: &[Opening]) -> Vec<Unit> {
     let open = Cover::new(openings.iter().map(|o| o.element));
-    let gone: Vec<Element> = cuts.keys().filter(|e| open.covers(e)).copied().collect();
+    let gone = open.among(cuts);
     gone.iter().for_each(|element| {
         cuts.remove(element);
     });

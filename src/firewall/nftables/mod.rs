@@ -18,6 +18,7 @@ mod rules;
 mod sets;
 mod socket;
 mod statics;
+mod there;
 mod wide;
 
 use super::{
@@ -37,6 +38,7 @@ use sets::{BAN4, BAN6, Contents, Key, LEASE4, LEASE6, Pair, SEEN4, SEEN6, Set, p
 pub(in crate::firewall) use socket::{Failure, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
+use there::There;
 use wide::Wide;
 
 /// How often a sync looks again after an answer was lost.
@@ -62,6 +64,7 @@ pub struct Nftables {
     socket: Socket,
     sessions: Socket,
     wide: Wide,
+    there: There,
     bars: BTreeMap<Prefix, Mono>,
     cuts: cut::Cuts,
     connections: Connections,
@@ -105,6 +108,7 @@ impl Nftables {
                 })
                 .ok(),
             wide: Wide::new(BTreeMap::new(), Mono(0)),
+            there: There::default(),
             bars: BTreeMap::new(),
             cuts: cut::Cuts::new(),
             connections: Connections::open()?,
@@ -136,7 +140,7 @@ impl Nftables {
         });
         let (own, observe) = (self.home.host.is_none(), self.shield.observe);
         let (hosts, wide) = split(openings, now);
-        let wide = Wide::new(wide, now);
+        let (wide, there) = (Wide::new(wide, now), There::of(&hosts));
         let mut targets = Vec::new();
         let mut target = |(set, want): (Set, Contents), in_pieces: bool, keep: bool| {
             let shape = found.sets.get(set.name);
@@ -182,7 +186,7 @@ impl Nftables {
         // A table that is replaced comes with all that was in it.
         let room = if replace { self.socket.most() } else { self.socket.room() };
         self.commit(&units, room, patience)?;
-        self.wide = wide;
+        (self.wide, self.there) = (wide, there);
         if !own {
             self.remove_own()?;
         }
@@ -252,29 +256,23 @@ impl Firewall for Nftables {
 
     fn open(&mut self, openings: &[Opening], now: Now) -> Result<(), Error> {
         let (hosts, more) = split(openings, now.mono);
-        let wide = match more.is_empty() {
-            true => self.wide.clone(),
-            false => self.wide.after(now.mono, |all| all.extend(more)),
-        };
+        let wide = (!more.is_empty()).then(|| self.wide.after(now.mono, |all| all.extend(more)));
         let mut units = cut::lift(&mut self.cuts, openings);
-        units.push(self.wide.unit(&wide, now.mono));
-        for (set, all) in &hosts {
-            let elements = all.iter().map(|(key, left)| (key, *left)).collect();
-            units.extend(plan::renew(set, &elements));
-        }
-        self.change(&units, wide)
+        units.extend(wide.iter().map(|wide| self.wide.unit(wide, now.mono)));
+        units.extend(self.there.units(&hosts));
+        self.change(&units, wide)?;
+        self.there.add(hosts);
+        Ok(())
     }
 
     fn close(&mut self, elements: &[Element], now: Now) -> Result<(), Error> {
         let hosts: Vec<(Set, Key)> = elements.iter().filter_map(sets::host).collect();
-        let wide = match hosts.len() == elements.len() {
-            true => self.wide.clone(),
-            false => {
-                let ended: BTreeSet<&Element> = elements.iter().collect();
-                self.wide.after(now.mono, |all| all.retain(|e, _| !ended.contains(e)))
-            }
-        };
-        let mut units = vec![self.wide.unit(&wide, now.mono)];
+        let wide = (hosts.len() < elements.len()).then(|| {
+            let ended: BTreeSet<&Element> = elements.iter().collect();
+            self.wide.after(now.mono, |all| all.retain(|e, _| !ended.contains(e)))
+        });
+        let mut units: Vec<Unit> = wide.iter().map(|wide| self.wide.unit(wide, now.mono)).collect();
+        self.there.remove(hosts.iter().map(|(_, key)| key));
         for set in [LEASE4, LEASE6] {
             let keys = hosts.iter().filter(|(s, _)| *s == set).map(|(_, key)| key);
             units.extend(plan::remove(&set, keys));
@@ -344,7 +342,7 @@ impl Firewall for Nftables {
                 plan::renew(set, &all.iter().map(|(key, left)| (key, *left)).collect())
             })
             .collect();
-        self.change(&units, self.wide.clone())
+        self.change(&units, None)
     }
 
     fn unbar(&mut self, from: &[Prefix], _: Now) -> Result<(), Error> {
@@ -354,7 +352,7 @@ impl Firewall for Nftables {
         let gone = pair([BAN4, BAN6], from.iter().map(|prefix| (sets::bar(prefix), ())));
         let units: Vec<Unit> =
             gone.iter().flat_map(|(set, keys)| plan::remove(set, keys.keys())).collect();
-        self.change(&units, self.wide.clone())
+        self.change(&units, None)
     }
 
     fn is_up(&mut self) -> Result<bool, Error> {
@@ -382,7 +380,7 @@ impl Firewall for Nftables {
                 found => plan::depart(&host, &found?),
             },
         };
-        self.change(&[unit], Wide::new(BTreeMap::new(), Mono(0)))
+        self.change(&[unit], Some(Wide::new(BTreeMap::new(), Mono(0))))
     }
 
     fn observed(&mut self) -> Result<Vec<Element>, Error> {

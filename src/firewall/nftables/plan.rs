@@ -20,7 +20,7 @@ const BRIEF: u64 = 1000;
 /// Messages that stand or fall together.
 pub(super) type Unit = Vec<Message>;
 
-type Elements<'a> = Vec<(&'a Key, Option<u64>)>;
+pub(super) type Elements<'a> = Vec<(&'a Key, Option<u64>)>;
 
 /// [`add`] or [`delete`].
 type Write = fn(&Set, &[(&Key, Option<u64>)]) -> Message;
@@ -36,6 +36,11 @@ fn messages(set: &Set, elements: &Elements<'_>, one: Write) -> Vec<Message> {
 pub(super) fn renew(set: &Set, elements: &Elements<'_>) -> Vec<Unit> {
     let unit = |some: &[_]| vec![add(set, some), delete(set, some), add(set, some)];
     elements.chunks(ELEMENTS).map(unit).collect()
+}
+
+/// Elements that are not there, or have expired.
+pub(super) fn fresh(set: &Set, elements: &Elements<'_>) -> Vec<Unit> {
+    messages(set, elements, add).into_iter().map(|message| vec![message]).collect()
 }
 
 /// Elements away, whether they are there or not. What is added in a transaction and deleted in
@@ -73,7 +78,7 @@ pub(super) fn pieces(set: &Set, have: &Contents, want: &Contents) -> Vec<Unit> {
     let d = difference(have, want, set);
     let mut units = remove(set, d.gone.iter().map(|(key, _)| *key));
     units.extend(renew(set, &d.changed));
-    units.extend(messages(set, &d.fresh, add).into_iter().map(|message| vec![message]));
+    units.extend(fresh(set, &d.fresh));
     units
 }
 

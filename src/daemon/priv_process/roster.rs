@@ -9,11 +9,13 @@ use crate::crypto::{ClientKey, Print, ServerId};
 use crate::daemon::clients::{Clients, Loaded, Whose};
 use crate::daemon::config::{Legacy, ServerKey};
 use crate::daemon::frame::Frame;
-use crate::daemon::sequence;
 use crate::daemon::system::own_addresses;
+use crate::daemon::{control, sequence};
 use crate::sys;
 use crate::time::Now;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 /// How many frames of a configuration wait in the channel at one time; what `[engine]` takes in one
@@ -38,9 +40,32 @@ pub(super) struct Feed {
     rest: VecDeque<Frame>,
     /// The server by whose name the keys were derived that `[engine]` has.
     server: Option<ServerId>,
+    /// Who has asked for it, and how many clients there are.
+    asked: Vec<(UnixStream, usize)>,
+}
+
+impl Drop for Feed {
+    /// Told, or not to be told any more: another one counts, or there is no `[engine]`.
+    fn drop(&mut self) {
+        self.answer();
+    }
 }
 
 impl Feed {
+    /// Answers that it is done when it is.
+    pub(super) fn tell_when_done(&mut self, stream: UnixStream, clients: usize) {
+        self.asked.push((stream, clients));
+        if !self.waits() {
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        for (stream, clients) in self.asked.drain(..) {
+            control::answer(&stream, &json!({ "clients": clients }));
+        }
+    }
+
     /// Whether something of it waits.
     pub(super) fn waits(&self) -> bool {
         !self.rest.is_empty()
@@ -74,7 +99,8 @@ impl Priv {
         let own = own_addresses();
         // An [engine] that begins knows nobody, and one that was not told everything cannot be relied on.
         let whole = !self.restored || self.feed.waits() || self.feed.server != Some(key.id);
-        let mut feed = Feed { server: Some(key.id), ..Feed::default() };
+        let mut feed = Feed::default();
+        feed.server = Some(key.id);
         feed.gone = std::mem::take(&mut self.feed.gone);
         let mut frames: Vec<Frame> = key.doors.into_iter().map(Frame::Door).collect();
         frames.extend(self.config.services.iter().cloned().map(Frame::Service));
@@ -154,6 +180,7 @@ impl Priv {
             let Some(frame) = self.feed.next(&self.enforcer.policy) else {
                 // The files' text and all keys are gone: what they took is the system's again.
                 self.feed.clients = VecDeque::new();
+                self.feed.answer();
                 sys::trim();
                 return;
             };

@@ -72,6 +72,9 @@ fn one_of_thousands_comes_and_is_revoked() {
     let out = server.run(SERVER, &["invite", "carol", "--config", "s/server.toml", "--out", "x"]);
     assert!(String::from_utf8_lossy(&out.stderr).contains("carol is a client already"));
 
+    // What is as it was, [engine] is not told again.
+    reloads(&server, || drop(server.order(&["reload"])));
+    server.says("told of 0 clients that are new");
     let before = server.read(STAFF);
     let said = server.order(&["revoke", "bob"]);
     assert!(said.contains("its leases have ended"), "{said}");
@@ -129,6 +132,7 @@ fn a_faulty_entry_costs_nobody_else_anything() {
         reloads(&server, || server.write(STAFF, &bad));
         server.says_all(&[stays, "staff.toml", &place]);
         opens(&server, "carol", &format!("10.88.1.{}", n + 1));
+        server.says(&format!("told of {} clients that are new", OTHERS + 1));
         // The others count as the file says now.
         opens(&server, "bob", &format!("10.88.2.{}", n + 1));
         server.says_all(&[

@@ -7,7 +7,7 @@ use super::Priv;
 use crate::access::{ClientId, Policy};
 use crate::crypto::{ClientKey, Print, ServerId};
 use crate::daemon::clients::{Clients, Loaded, Whose};
-use crate::daemon::config::{Legacy, ServerKey};
+use crate::daemon::config::{ConfigError, Legacy, ServerKey};
 use crate::daemon::frame::Frame;
 use crate::daemon::system::own_addresses;
 use crate::daemon::{control, sequence};
@@ -191,32 +191,36 @@ impl Priv {
 
 /// Those of before that stay because of what is wrong with their files; all mistakes are logged.
 fn stays(
-    faulty: Vec<(Whose, crate::daemon::config::ConfigError)>,
+    faulty: Vec<(Whose, ConfigError)>,
     before: &mut BTreeMap<Arc<str>, Known>,
 ) -> Vec<(Arc<str>, Known)> {
     let (mut stay, mut lines) = (Vec::new(), Vec::new());
+    let files = faulty.iter().filter_map(|(whose, _)| match whose {
+        Whose::File(file) => Some((Arc::clone(file), Vec::new())),
+        Whose::Client(_) | Whose::Somebody => None,
+    });
+    let mut files: BTreeMap<Arc<str>, Vec<Arc<str>>> = files.collect();
+    for (name, known) in &*before {
+        if let Some(names) = files.get_mut(&known.file) {
+            names.push(Arc::clone(name));
+        }
+    }
     for (whose, why) in faulty {
-        let line = match &whose {
-            Whose::Client(name) => match before.remove_entry(name) {
-                Some(client) => {
-                    stay.push(client);
-                    format!("client={name} stays as it was: {why}")
-                }
-                None => format!("client={name} is left out: {why}"),
-            },
-            Whose::File(file) => {
-                let of: Vec<_> = before.extract_if(.., |_, known| known.file == *file).collect();
-                let line = match of.as_slice() {
-                    [] => format!("client={file} is left out: {why}"),
-                    [(name, _)] if name == file => format!("client={name} stays as it was: {why}"),
-                    more => format!("{} clients stay as they were: {why}", more.len()),
-                };
-                stay.extend(of);
-                line
+        let (them, of) = match &whose {
+            Whose::Client(name) => (name, vec![Arc::clone(name)]),
+            Whose::File(file) => (file, files.remove(file).unwrap_or_default()),
+            Whose::Somebody => {
+                lines.push(format!("a client is left out, and one that it was is gone: {why}"));
+                continue;
             }
-            Whose::Somebody => format!("a client is left out, and one that it was is gone: {why}"),
         };
-        lines.push(line);
+        let of: Vec<_> = of.iter().filter_map(|name| before.remove_entry(name)).collect();
+        lines.push(match of.as_slice() {
+            [] => format!("client={them} is left out: {why}"),
+            [(name, _)] if name == them => format!("client={them} stays as it was: {why}"),
+            more => format!("{} clients stay as they were: {why}", more.len()),
+        });
+        stay.extend(of);
     }
     say(lines, log::Level::Error);
     stay

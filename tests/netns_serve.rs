@@ -31,6 +31,7 @@ mod serve {
     mod kills;
     mod knock;
     mod machine;
+    mod many;
     mod observe;
     mod orders;
     mod pinhole;

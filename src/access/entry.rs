@@ -74,3 +74,52 @@ impl DerefMut for Access {
         Arc::make_mut(&mut self.terms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Policy;
+
+    fn access(n: u8, ttl: u32) -> Access {
+        let terms = Terms {
+            assurance: Assurance::Sealed,
+            services: vec![ServiceId([1; 4])],
+            ttl,
+            max_ttl: 3_600,
+            max_leases: 16,
+            sources: Vec::new(),
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+            hours: Vec::new(),
+        };
+        Access::new(ClientId([n; 8]), "a", terms)
+    }
+
+    #[test]
+    fn terms_are_kept_once_and_no_longer_than_somebody_has_them() {
+        let mut policy = Policy::new(vec![], vec![]);
+        let (first, second) = (access(1, 30), access(2, 30));
+        let kept = Arc::downgrade(&first.terms);
+        policy.set_client(first);
+        policy.set_client(second);
+        let terms = |policy: &Policy, n: u8| {
+            policy.client(ClientId([n; 8])).map(|a| Arc::downgrade(&a.terms)).unwrap()
+        };
+        assert!(terms(&policy, 1).ptr_eq(&terms(&policy, 2)));
+        policy.set_client(access(1, 60));
+        assert!(!terms(&policy, 1).ptr_eq(&terms(&policy, 2)));
+        assert!(kept.upgrade().is_some_and(|t| t.ttl == 30));
+        policy.remove_client(ClientId([2; 8]));
+        assert!(kept.upgrade().is_none(), "nobody has them any more");
+    }
+
+    #[test]
+    fn who_changes_his_terms_changes_nobody_elses() {
+        let one = access(1, 30);
+        let other = Access { client: ClientId([2; 8]), ..one.clone() }.with(|t| t.ttl = 5);
+        assert_eq!((one.ttl, other.ttl), (30, 5));
+    }
+}

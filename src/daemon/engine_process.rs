@@ -52,6 +52,8 @@ struct Incoming {
     plain: Option<(Access, Plain)>,
     knocks: Vec<(Access, Knock)>,
     rules: Rules,
+    /// How many clients are new or changed.
+    clients: usize,
 }
 
 impl Incoming {

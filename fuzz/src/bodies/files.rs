@@ -1,8 +1,8 @@
 //! Files that an administrator or a user has written.
 
-use opensesame_spa::access::{Ports, Protocol, Refuse, Service, ServiceId};
+use opensesame_spa::access::{ClientId, Ports, Protocol, Refuse, Service, ServiceId};
 use opensesame_spa::client::Profile;
-use opensesame_spa::daemon::config::{ClientFile, Config};
+use opensesame_spa::daemon::config::{ClientFile, ClientText, Config, Found, Overrides, Rest};
 use std::path::Path;
 
 /// The text of a `server.toml`.
@@ -74,6 +74,7 @@ pub fn client_file(data: &[u8]) {
             keeps_silent(text, &why.to_string(), |t| other(t).err());
         }
     }
+    many(path, text);
     match Profile::parse(text) {
         Ok(profile) => {
             assert_eq!(Profile::parse(&profile.to_text()).as_ref(), Ok(&profile), "the file");
@@ -83,6 +84,48 @@ pub fn client_file(data: &[u8]) {
         Err(why) => {
             let other = |text: &str| Profile::parse(text).err().map(|e| e.to_string());
             keeps_silent(text, &why.to_string(), other);
+        }
+    }
+}
+
+/// The same text as a file of many: each client that is taken out is gone, and the others are as
+/// they were.
+///
+/// # Panics
+/// When that is not so, or an error shows a piece of a key.
+fn many(path: &Path, text: &str) {
+    type Said = (Option<String>, Result<(ClientId, Overrides), String>);
+    let read = |text: &str| -> Result<Vec<Said>, String> {
+        let file = ClientText::new(path, text.to_string().into()).map_err(|e| e.to_string())?;
+        let said = |found: Found| {
+            let client = found.client.map(|c| (c.id, c.overrides));
+            (found.name, client.map_err(|e| e.to_string()))
+        };
+        let all = file.clients().map_err(|e| e.to_string())?.map(said);
+        Ok(all.collect())
+    };
+    let all = match read(text) {
+        Ok(all) => all,
+        Err(why) => return keeps_silent(text, &why, |t| read(t).err()),
+    };
+    for (n, (name, client)) in all.iter().enumerate().take(3) {
+        if let Err(why) = client {
+            let other = |t: &str| read(t).ok()?.into_iter().nth(n)?.1.err();
+            keeps_silent(text, why, other);
+        }
+        let Some(name) = name else { continue };
+        let file = ClientText::new(path, text.to_string().into()).expect("it was read before");
+        let mut others = all.clone();
+        others.retain(|(other, _)| other.as_ref() != Some(name));
+        match file.without(name).expect("it is in it") {
+            Rest::Nothing => assert_eq!(others.len(), 0, "others are gone with {name}"),
+            Rest::Text(rest) => {
+                let left = read(&rest).unwrap_or_default();
+                let sound = |all: &[Said]| -> Vec<Said> {
+                    all.iter().filter(|(_, client)| client.is_ok()).cloned().collect()
+                };
+                assert_eq!(sound(&left), sound(&others), "without {name}");
+            }
         }
     }
 }

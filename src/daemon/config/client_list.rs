@@ -44,7 +44,7 @@ struct Piece {
 /// The text of one file of the clients' directory.
 pub struct ClientText {
     path: PathBuf,
-    text: SecretFile,
+    text: SecretText,
     pieces: Vec<Piece>,
 }
 
@@ -94,13 +94,20 @@ impl ClientText {
     /// # Errors
     /// When it is missing, or readable to others, or holds what cannot be taken apart.
     pub fn read(path: &Path) -> Result<ClientText, ConfigError> {
-        let text = SecretFile::read_clients(path)?;
-        let pieces = pieces(text.text());
+        ClientText::new(path, SecretFile::read_clients(path)?.into_text())
+    }
+
+    /// Takes the text of such a file.
+    ///
+    /// # Errors
+    /// When it holds what cannot be taken apart.
+    pub fn new(path: &Path, text: SecretText) -> Result<ClientText, ConfigError> {
+        let pieces = pieces(&text);
         // In a string of more than one line `[[client]]` would be no entry.
-        let long = ["\"\"\"", "'''"].iter().find_map(|quotes| text.text().find(quotes));
+        let long = ["\"\"\"", "'''"].iter().find_map(|quotes| text.find(quotes));
         if let Some(byte) = long.filter(|_| !pieces.is_empty()) {
             let what = "strings of more than one line cannot stand in a file of many clients";
-            return Err(ConfigError::at(path, text.text(), byte, what));
+            return Err(ConfigError::at(path, &text, byte, what));
         }
         Ok(ClientText { path: path.to_path_buf(), text, pieces })
     }
@@ -116,7 +123,7 @@ impl ClientText {
     }
 
     fn of(&self, piece: &Piece) -> &str {
-        self.text.text().get(piece.body..piece.end).unwrap_or_default()
+        self.text.as_str().get(piece.body..piece.end).unwrap_or_default()
     }
 
     /// Every client of the file, in its order; none where the file says only what would count for all.
@@ -127,7 +134,7 @@ impl ClientText {
         let (mut one, mut defaults) = (None, Overrides::default());
         match self.pieces.first() {
             Some(first) => {
-                let head = self.text.text().get(..first.start).unwrap_or_default();
+                let head = self.text.as_str().get(..first.start).unwrap_or_default();
                 defaults = Overrides::parse(&self.path, head)?;
             }
             None => one = self.one()?,
@@ -137,7 +144,7 @@ impl ClientText {
     }
 
     fn one(&self) -> Result<Option<Found>, ConfigError> {
-        let (name, text) = (self.stem(), self.text.text());
+        let (name, text) = (self.stem(), self.text.as_str());
         match ClientFile::parse(&self.path, name, text) {
             Ok(client) => Ok(Some(Found { name: Some(name.into()), line: 1, client: Ok(client) })),
             // All that were in it have been taken out.
@@ -167,7 +174,7 @@ impl ClientText {
     /// around it stay.
     #[must_use]
     pub fn without(&self, name: &str) -> Option<Rest> {
-        let all = self.text.text();
+        let all = self.text.as_str();
         let defaults = Overrides::default();
         let is_it = |p: &&Piece| self.entry(p, &defaults).name.as_deref() == Some(name);
         let gone: Vec<&Piece> = self.pieces.iter().filter(is_it).collect();

@@ -86,6 +86,11 @@ impl SecretFile {
         Ok(SecretFile(text))
     }
 
+    /// The text, to be kept.
+    pub(super) fn into_text(self) -> SecretText {
+        self.0
+    }
+
     /// The text.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -51,6 +51,7 @@ impl Process {
             Frame::Service(service) => self.incoming.services.push(service),
             Frame::Own(address) => self.incoming.own.push(address),
             Frame::Client(access, key) => {
+                self.incoming.clients += 1;
                 self.engine.set_client(Client::new(access, self.server, &key));
             }
             Frame::Plain(access, plain) => self.incoming.plain = Some((access, plain)),
@@ -73,6 +74,8 @@ impl Process {
                 self.count_sequences();
                 self.engine.set_rules(incoming.rules);
                 self.generation = generation;
+                log::debug!("told of {} clients that are new or changed", incoming.clients);
+                crate::sys::trim();
                 crate::sys::trim();
             }
             Frame::Listen(modes) => {

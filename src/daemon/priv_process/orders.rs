@@ -22,11 +22,12 @@ impl Priv {
                 control::answer(&stream, &json!({ "confirmed": waited }));
             }
             Order::Reload => {
-                let answer = match self.reload(now) {
-                    Ok(()) => json!({ "clients": self.names.len() }),
-                    Err(why) => json!({ "error": why }),
-                };
-                control::answer(&stream, &answer);
+                match self.reload(now) {
+                    // Done is what [engine] has been told; one that begins may take its time.
+                    Ok(()) if self.restored => self.feed.tell_when_done(stream, self.names.len()),
+                    Ok(()) => control::answer(&stream, &json!({ "clients": self.names.len() })),
+                    Err(why) => control::answer(&stream, &json!({ "error": why })),
+                }
             }
             Order::Leases => control::answer(&stream, &self.enforcer.listing(now)),
             Order::Evict(prefix) => {

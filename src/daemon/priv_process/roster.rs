@@ -7,13 +7,15 @@ use super::Priv;
 use crate::access::{ClientId, Policy};
 use crate::crypto::{ClientKey, Print, ServerId};
 use crate::daemon::clients::{Clients, Loaded, Whose};
-use crate::daemon::config::{Legacy, ServerKey};
+use crate::daemon::config::{ConfigError, Legacy, ServerKey};
 use crate::daemon::frame::Frame;
-use crate::daemon::sequence;
 use crate::daemon::system::own_addresses;
+use crate::daemon::{control, sequence};
 use crate::sys;
 use crate::time::Now;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 /// How many frames of a configuration wait in the channel at one time; what `[engine]` takes in one
@@ -38,9 +40,32 @@ pub(super) struct Feed {
     rest: VecDeque<Frame>,
     /// The server by whose name the keys were derived that `[engine]` has.
     server: Option<ServerId>,
+    /// Who has asked for it, and how many clients there are.
+    asked: Vec<(UnixStream, usize)>,
+}
+
+impl Drop for Feed {
+    /// Told, or not to be told any more: another one counts, or there is no `[engine]`.
+    fn drop(&mut self) {
+        self.answer();
+    }
 }
 
 impl Feed {
+    /// Answers that it is done when it is.
+    pub(super) fn tell_when_done(&mut self, stream: UnixStream, clients: usize) {
+        self.asked.push((stream, clients));
+        if !self.waits() {
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        for (stream, clients) in self.asked.drain(..) {
+            control::answer(&stream, &json!({ "clients": clients }));
+        }
+    }
+
     /// Whether something of it waits.
     pub(super) fn waits(&self) -> bool {
         !self.rest.is_empty()
@@ -74,7 +99,8 @@ impl Priv {
         let own = own_addresses();
         // An [engine] that begins knows nobody, and one that was not told everything cannot be relied on.
         let whole = !self.restored || self.feed.waits() || self.feed.server != Some(key.id);
-        let mut feed = Feed { server: Some(key.id), ..Feed::default() };
+        let mut feed = Feed::default();
+        feed.server = Some(key.id);
         feed.gone = std::mem::take(&mut self.feed.gone);
         let mut frames: Vec<Frame> = key.doors.into_iter().map(Frame::Door).collect();
         frames.extend(self.config.services.iter().cloned().map(Frame::Service));
@@ -154,6 +180,7 @@ impl Priv {
             let Some(frame) = self.feed.next(&self.enforcer.policy) else {
                 // The files' text and all keys are gone: what they took is the system's again.
                 self.feed.clients = VecDeque::new();
+                self.feed.answer();
                 sys::trim();
                 return;
             };
@@ -164,32 +191,36 @@ impl Priv {
 
 /// Those of before that stay because of what is wrong with their files; all mistakes are logged.
 fn stays(
-    faulty: Vec<(Whose, crate::daemon::config::ConfigError)>,
+    faulty: Vec<(Whose, ConfigError)>,
     before: &mut BTreeMap<Arc<str>, Known>,
 ) -> Vec<(Arc<str>, Known)> {
     let (mut stay, mut lines) = (Vec::new(), Vec::new());
+    let files = faulty.iter().filter_map(|(whose, _)| match whose {
+        Whose::File(file) => Some((Arc::clone(file), Vec::new())),
+        Whose::Client(_) | Whose::Somebody => None,
+    });
+    let mut files: BTreeMap<Arc<str>, Vec<Arc<str>>> = files.collect();
+    for (name, known) in &*before {
+        if let Some(names) = files.get_mut(&known.file) {
+            names.push(Arc::clone(name));
+        }
+    }
     for (whose, why) in faulty {
-        let line = match &whose {
-            Whose::Client(name) => match before.remove_entry(name) {
-                Some(client) => {
-                    stay.push(client);
-                    format!("client={name} stays as it was: {why}")
-                }
-                None => format!("client={name} is left out: {why}"),
-            },
-            Whose::File(file) => {
-                let of: Vec<_> = before.extract_if(.., |_, known| known.file == *file).collect();
-                let line = match of.as_slice() {
-                    [] => format!("client={file} is left out: {why}"),
-                    [(name, _)] if name == file => format!("client={name} stays as it was: {why}"),
-                    more => format!("{} clients stay as they were: {why}", more.len()),
-                };
-                stay.extend(of);
-                line
+        let (them, of) = match &whose {
+            Whose::Client(name) => (name, vec![Arc::clone(name)]),
+            Whose::File(file) => (file, files.remove(file).unwrap_or_default()),
+            Whose::Somebody => {
+                lines.push(format!("a client is left out, and one that it was is gone: {why}"));
+                continue;
             }
-            Whose::Somebody => format!("a client is left out, and one that it was is gone: {why}"),
         };
-        lines.push(line);
+        let of: Vec<_> = of.iter().filter_map(|name| before.remove_entry(name)).collect();
+        lines.push(match of.as_slice() {
+            [] => format!("client={them} is left out: {why}"),
+            [(name, _)] if name == them => format!("client={them} stays as it was: {why}"),
+            more => format!("{} clients stay as they were: {why}", more.len()),
+        });
+        stay.extend(of);
     }
     say(lines, log::Level::Error);
     stay

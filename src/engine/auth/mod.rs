@@ -189,3 +189,52 @@ impl From<Reject> for Refusal {
         Refusal { reason, client: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Terms;
+    use crate::crypto::{ClientKeys, DoorKey, random};
+    use crate::proto::{DATAGRAM, seal};
+
+    const SERVER: ServerId = ServerId([7; 16]);
+    const ID: ClientId = ClientId([1; 8]);
+
+    #[test]
+    fn keys_follow_when_they_are_needed_and_are_those_of_the_client() {
+        let (key, door) = (ClientKey::new([5; 32]), Door::derive(SERVER, &DoorKey::new([6; 32])));
+        let terms = Terms {
+            assurance: Assurance::Sealed,
+            services: Vec::new(),
+            ttl: 30,
+            max_ttl: 60,
+            max_leases: 1,
+            sources: Vec::new(),
+            source_address: true,
+            max_prefix_v4: 32,
+            max_prefix_v6: 128,
+            not_after: None,
+            uses: None,
+            hours: Vec::new(),
+        };
+        let client = Client::new(Access::new(ID, "a", terms), SERVER, &key);
+        let clients = HashMap::from([(ID, client.parts().1)]);
+        let ready = |clients: &HashMap<ClientId, Box<Keys>>| {
+            (clients[&ID].mac.get().is_some(), clients[&ID].seal.get().is_some())
+        };
+        let packet = |id: ClientId, key: &ClientKey| -> [u8; DATAGRAM] {
+            let keys = ClientKeys::derive(SERVER, key, id.0);
+            seal(&bare(Action::Open, Unix(9)), id, SERVER, &door, &keys, &random().unwrap())
+        };
+        let come = |id, key: &ClientKey| {
+            let packet = packet(id, key);
+            let come = spa::authenticate(&packet, SERVER, std::slice::from_ref(&door), &clients);
+            (come.map(|a| a.client()).map_err(|r| r.reason), ready(&clients))
+        };
+        let stranger = ClientKey::new([9; 32]);
+        assert_eq!(come(ClientId([2; 8]), &stranger), (Err(Reject::UnknownClient), (false, false)));
+        assert_eq!(come(ID, &stranger), (Err(Reject::Unauthentic), (true, false)));
+        assert_eq!(come(ID, &key), (Ok(ID), (true, true)));
+        assert_eq!(come(ID, &stranger), (Err(Reject::Unauthentic), (true, true)));
+    }
+}

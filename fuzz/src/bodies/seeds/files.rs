@@ -64,6 +64,12 @@ pub fn client_files() -> Vec<(&'static str, Vec<u8>)> {
     let file = |rest: &str| format!("id = \"3031323334353637\"\nkey = \"{}\"\n{rest}", *key);
     let full = "services = [\"ssh\", \"web\"]\nttl = \"30s\"\nmax-ttl = \"1h 30m\"\nmax-leases = 2\nsources = [\"192.0.2.0/24\", \"::/0\"]\n\
                 source-address = false\nmax-prefix-v4 = 24\nmax-prefix-v6 = 64\nexpires = \"2026-12-31T23:59:59Z\"\nuses = 1\n";
+    let many = |all: &[(&str, &str)]| {
+        let one = |(name, more): &(&str, &str)| {
+            format!("[[client]]\nname = \"{name}\"\n{}\n", file(more))
+        };
+        all.iter().map(one).collect::<String>().into_bytes()
+    };
     let host = |host: &str| TEST_CLIENT.replace("192.0.2.1:41841", host).into_bytes();
     vec![
         ("profile", TEST_CLIENT.as_bytes().to_vec()),
@@ -94,5 +100,12 @@ pub fn client_files() -> Vec<(&'static str, Vec<u8>)> {
         ("file-key-as-source", file(&format!("sources = [\"{}\"]\n", *key)).into_bytes()),
         ("file-key-as-name", file(&format!("{} = 1\n", key.trim_end_matches('='))).into_bytes()),
         ("file-key-not-closed", file("").replace("=\"\n", "=\n").into_bytes()),
+        ("many", many(&[("a", ""), ("b", "ttl = \"1m\"\n# his\n"), ("a", "uses = 2\n")])),
+        ("many-with-a-head", [&b"ttl = \"1m\"\n\n"[..], &many(&[("a", ""), ("b", full)])].concat()),
+        (
+            "many-with-a-faulty-one",
+            many(&[("a", "ttl = 5\n"), ("b", ""), ("c", "[[ client ]]#\n")]),
+        ),
+        ("many-with-a-long-string", many(&[("a", "ttl = \"\"\"\n"), ("b", "\"\"\"\n")])),
     ]
 }

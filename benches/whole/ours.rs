@@ -1,0 +1,204 @@
+//! This program's server, as `init` configures it.
+
+use crate::packets::{Client, Datagram, Secret};
+use crate::peers::{Peer, eventually, send, start};
+use crate::space::{Host, Space, output};
+use opensesame_spa::access::ClientId;
+use opensesame_spa::client::Profile;
+use opensesame_spa::crypto::{ClientKey, random};
+use opensesame_spa::daemon::config::{ClientFile, Overrides, ServerKey};
+use opensesame_spa::daemon::control::{Order, ask};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 41_841;
+/// Seconds that a lease of a prepared packet lasts: longer than the run.
+const TTL: u32 = 1_800;
+/// How long a start may take.
+const START: Duration = Duration::from_secs(120);
+
+pub struct Ours {
+    space: Space,
+    program: String,
+    child: Child,
+    pub secret: Secret,
+    pub clients: Vec<Client>,
+    packets: Vec<Datagram>,
+    addresses: Vec<Ipv4Addr>,
+    /// From the start of the process to the answer that it is ready.
+    pub started: Duration,
+}
+
+/// The files of the server's clients.
+///
+/// One file each: the directory holds as many as there are clients.
+fn write_clients(dir: &Path, clients: &[Client]) {
+    for (n, (id, key)) in clients.iter().enumerate() {
+        let name = format!("client-{n}");
+        let file = ClientFile { name, id: *id, key: key.clone(), overrides: Overrides::default() };
+        write_secret(&dir.join(format!("{}.toml", file.name)), &file.to_text());
+    }
+}
+
+fn write_secret(path: &Path, text: &str) {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+impl Ours {
+    /// A server with so many clients, ready.
+    pub fn new(program: &str, clients: usize) -> Ours {
+        let space = Space::new();
+        let dir = space.dir().join("s");
+        let dir = dir.to_str().unwrap();
+        let listen = format!("[::]:{PORT}");
+        let protect = ["--protect", "tcp/22", "--backend", "nftables", "--listen", &listen];
+        output(&[&[program, "init", "--dir", dir], &protect[..]].concat());
+        let config = space.dir().join("s/server.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        // Each of the clients may hold all the leases that a measurement wants.
+        std::fs::write(&config, text.replace("[policy]", "[policy]\nmax-leases = 10000\n#"))
+            .unwrap();
+        let key = ServerKey::load(&space.dir().join("s/server.key")).unwrap();
+        let secret = Secret { server: key.id, door: key.doors[0].clone() };
+        let new = |_| (ClientId(random().unwrap()), ClientKey::generate().unwrap());
+        let clients: Vec<Client> = (0..clients).map(new).collect();
+        write_clients(&space.dir().join("s/clients"), &clients);
+        let (child, started) = launch(&space, program);
+        let (packets, addresses) = (Vec::new(), Vec::new());
+        let program = program.to_string();
+        Ours { space, program, child, secret, clients, packets, addresses, started }
+    }
+
+    /// Ends it and starts it again, with everything where it was: how long it took to be ready.
+    pub fn restart(&mut self) -> Duration {
+        self.stop();
+        (self.child, self.started) = launch(&self.space, &self.program);
+        self.started
+    }
+
+    fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let child = &mut self.child;
+        eventually("the server ends", || child.try_wait().unwrap().is_some());
+    }
+
+    pub fn status(&self) -> Value {
+        ask(&self.space.dir().join("s/control.sock"), &Order::Status).unwrap()
+    }
+
+    pub fn refused(&self) -> u64 {
+        let status = self.status();
+        let reasons = status["refused"].as_object().unwrap();
+        reasons.values().filter_map(Value::as_u64).sum()
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.status()["accepted"].as_u64().unwrap()
+    }
+
+    /// A file for the client program.
+    pub fn key_file(&self) -> String {
+        let (id, key) = self.clients[0].clone();
+        let profile = Profile {
+            name: "client-0".into(),
+            host: Some(format!("{}:{PORT}", crate::space::SERVER)),
+            ports: vec!["tcp/22".parse().unwrap()],
+            server: self.secret.server,
+            door: self.secret.door.clone(),
+            id,
+            key,
+        };
+        let path = self.space.dir().join("client-0.toml");
+        let _ = std::fs::remove_file(&path);
+        write_secret(&path, &profile.to_text());
+        path.to_str().unwrap().to_string()
+    }
+
+    /// Opens for so many addresses, as fast as it takes them: how many a second. The window of what is
+    /// on the way is smaller than the socket's queue.
+    pub fn fill(&mut self, addresses: Vec<Ipv4Addr>) -> f64 {
+        const WINDOW: usize = 100;
+        let limit = Instant::now() + START;
+        self.prepare(addresses);
+        let before = self.accepted() as usize;
+        let begin = Instant::now();
+        let count = self.packets.len();
+        self.space.enter(Host::Clients, || {
+            for (n, some) in self.packets.chunks(WINDOW).enumerate() {
+                some.iter().for_each(|packet| send(packet, PORT));
+                // One window is on the way while the next one is sent.
+                while (self.accepted() as usize) < before + n * WINDOW {
+                    assert!(Instant::now() < limit, "the leases do not come");
+                }
+            }
+            while (self.accepted() as usize) < before + count {
+                assert!(Instant::now() < limit, "the leases do not come");
+            }
+        });
+        count as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+/// Starts the server and waits until it says that it is ready.
+fn launch(space: &Space, program: &str) -> (Child, Duration) {
+    let mut command = Command::new(program);
+    command.args(["serve", "--config"]).arg(space.dir().join("s/server.toml"));
+    let control = space.dir().join("s/control.sock");
+    let begin = Instant::now();
+    let mut child = start(space, command);
+    let is_ready = || ask(&control, &Order::Status).is_ok_and(|s| s["ready"] == Value::Bool(true));
+    while !is_ready() {
+        let over = child.try_wait().unwrap().is_some() || begin.elapsed() > START;
+        assert!(!over, "it does not start: {}", space.dir().join("log").display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (child, begin.elapsed())
+}
+
+impl Peer for Ours {
+    fn name(&self) -> String {
+        "opensesame-spa".into()
+    }
+
+    fn space(&self) -> &Space {
+        &self.space
+    }
+
+    fn port(&self) -> u16 {
+        PORT
+    }
+
+    fn prepare(&mut self, addresses: Vec<Ipv4Addr>) {
+        self.packets = self.secret.opens(&self.clients, &addresses, TTL);
+        assert_eq!(self.packets.len(), addresses.len());
+        self.addresses = addresses;
+    }
+
+    fn address(&self, n: u32) -> Ipv4Addr {
+        self.addresses[n as usize]
+    }
+
+    fn knock(&self, n: usize) {
+        send(&self.packets[n], PORT);
+    }
+
+    fn admitted(&self) -> BTreeSet<Ipv4Addr> {
+        crate::door::listed(&self.space.run(Host::Server, &["nft", "list", "ruleset"]))
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

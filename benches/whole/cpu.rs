@@ -11,14 +11,29 @@ fn of(pid: u32, file: &str) -> String {
 /// User and system time of processes, with that of children that have ended: fwknopd and letmein
 /// run their tools so.
 pub fn spent(pids: &[u32]) -> Duration {
-    // proc_pid_stat(5): fields 14 to 17, counted from the name's end, which is field 2.
-    let ticks = |pid: &u32| -> u64 {
-        let text = of(*pid, "stat");
-        let fields = text.rsplit(") ").next().unwrap_or_default();
-        fields.split(' ').skip(11).take(4).filter_map(|f| f.parse::<u64>().ok()).sum()
-    };
     let second = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap() as f64;
-    Duration::from_secs_f64(pids.iter().map(ticks).sum::<u64>() as f64 / second)
+    let ticks =
+        |fields: &[u64]| Duration::from_secs_f64(fields.iter().sum::<u64>() as f64 / second);
+    let one = |pid: &u32| -> Option<Duration> {
+        // proc_pid_stat(5): fields 14 to 17, counted from the name's end, which is field 2; a tick is
+        // coarse, so a kernel that counts a thread's time in ns is asked for it.
+        let text = of(*pid, "stat");
+        let fields = text.rsplit(") ").next()?.split(' ').skip(11).take(4);
+        let fields: Vec<u64> = fields.filter_map(|f| f.parse().ok()).collect();
+        let (own, children) = fields.split_at_checked(2)?;
+        Some(exact(*pid).unwrap_or_else(|| ticks(own)) + ticks(children))
+    };
+    pids.iter().filter_map(one).sum()
+}
+
+/// What the scheduler has counted for the threads of a process, where it does.
+fn exact(pid: u32) -> Option<Duration> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        sum += text.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    (sum > 0).then(|| Duration::from_nanos(sum))
 }
 
 /// How often all threads of processes have been put on a processor or off it, by their own will or not.

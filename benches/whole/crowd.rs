@@ -12,9 +12,9 @@ use crate::{Bench, cpu, fwknop};
 use std::time::{Duration, Instant};
 
 /// Clients of a crowded server.
-const CROWD: usize = 2_000;
-/// For how many the targets are.
-const WANTED_CROWD: usize = 100_000;
+const CROWD: usize = 100_000;
+/// Of one that takes as many opens as it can: each has his share of the journal's memory.
+const OPENERS: usize = 2_000;
 const STANZAS: usize = 1_000;
 const FLAT: f64 = 1.5;
 const START: Duration = Duration::from_secs(1);
@@ -53,10 +53,10 @@ fn refusal(ours: &Ours, datagrams: &[Datagram]) -> f64 {
     each
 }
 
-fn peer_refusal(stanzas: usize, rate: u64) -> f64 {
+fn peer_refusal(stanzas: usize, rate: u64, count: u64) -> f64 {
     let peer = Fwknop::new(Mode::Udp, stanzas);
     let datagrams = peer.unknown(200);
-    let (time, sources) = (Duration::from_millis(200_000 / rate), Sources::One);
+    let (time, sources) = (Duration::from_secs(count / rate), Sources::One);
     let plan = Plan { port: peer.port(), sources, rate, time, stir: None };
     let pids = peer.processes();
     let cpu = cpu::spent(&pids);
@@ -101,12 +101,11 @@ pub fn crowd(bench: &Bench) -> Vec<Row> {
     let beside = match fwknop::obstacle() {
         Some(why) => format!("SKIPPED: {why}"),
         None => {
-            let (one, all) = (peer_refusal(1, 1_000), peer_refusal(STANZAS, 50));
+            let (one, all) = (peer_refusal(1, 1_000, 4_000), peer_refusal(STANZAS, 50, 200));
             format!("fwknopd {} with 1 stanza, {} with {STANZAS}", us(one), us(all))
         }
     };
-    let whole = CROWD == WANTED_CROWD;
-    let met = whole && unknown <= few_unknown * FLAT && known <= few_known * FLAT;
+    let met = unknown <= few_unknown * FLAT && known <= few_known * FLAT;
     let crowd = grouped(CROWD as u64);
     let seen = format!(
         "unknown id {} with 1 client, {} with {crowd}; known id, bad HMAC {} and {}",
@@ -116,15 +115,10 @@ pub fn crowd(bench: &Bench) -> Vec<Row> {
         us(known)
     );
     let what = format!("CPU for a refused packet, 1 and {crowd} clients");
-    let target = format!("<= {FLAT} times with {} clients", grouped(WANTED_CROWD as u64));
+    let target = format!("flat: <= {FLAT} times");
     let start = format!("{:.2} s, +{:.1} MB", warm.as_secs_f64(), growth as f64 / 1e3);
-    let start_target = format!(
-        "< {} s, < {} MB with {}",
-        START.as_secs(),
-        GROWTH / 1_000,
-        grouped(WANTED_CROWD as u64)
-    );
-    let start_met = whole && warm < START && growth < GROWTH;
+    let start_target = format!("< {} s, < {} MB", START.as_secs(), GROWTH / 1_000);
+    let start_met = warm < START && growth < GROWTH;
     vec![
         Row::new(&what, &target, seen, beside, met),
         Row::new(
@@ -139,7 +133,7 @@ pub fn crowd(bench: &Bench) -> Vec<Row> {
 
 /// Distinct addresses a second, more of them offered than can be opened.
 pub fn opens(bench: &Bench) -> Vec<Row> {
-    let mut ours = Ours::new(&bench.server, CROWD);
+    let mut ours = Ours::new(&bench.server, OPENERS);
     let count = (OPENS_RATE * OPENS_TIME.as_secs()) as u32;
     let packets = {
         let addresses = guests(0, count);

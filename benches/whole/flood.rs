@@ -3,7 +3,9 @@
 
 use crate::packets::Datagram;
 use crate::space::{Host, SERVER, Space};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
+use nix::sys::time::TimeValLike;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -55,11 +57,18 @@ pub struct Report {
     /// Counted by the server's end of the link, with all else that came.
     pub arrived: u64,
     pub time: Duration,
+    /// The flooder's own processor time, with what the kernel did for it up to the server's socket.
+    pub cpu: Duration,
 }
 
 impl Report {
     pub fn rate(&self) -> u64 {
         (self.sent as f64 / self.time.as_secs_f64()) as u64
+    }
+
+    /// Whether it was what it is taken for.
+    pub fn is_real(&self) -> bool {
+        self.arrived >= self.sent / 100 * 99
     }
 }
 
@@ -102,7 +111,12 @@ impl Flood {
         let mut numbers = text.split_whitespace().map(|w| w.parse::<u64>().unwrap());
         let mut next = || numbers.next().expect("the flooder ended early");
         let (sent, time) = (next(), Duration::from_micros(next()));
-        Report { sent, arrived: space.arrived() - self.before, time }
+        let cpu = Duration::from_micros(next());
+        let report = Report { sent, arrived: space.arrived() - self.before, time, cpu };
+        if !report.is_real() {
+            println!("  NOT REAL: {report:?}");
+        }
+        report
     }
 }
 
@@ -124,6 +138,8 @@ pub fn run(args: &[String]) {
     let to = SocketAddrV4::new(SERVER, port as u16);
     let time = Duration::from_millis(time as u64).min(LONGEST);
     let mut sender = Sender::new(to, random == 1, bytes, size as usize, usize::try_from(stir).ok());
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let before = usage.user_time() + usage.system_time();
     let start = Instant::now();
     let mut sent: u64 = 0;
     let mut spent = Duration::ZERO;
@@ -138,7 +154,9 @@ pub fn run(args: &[String]) {
         }
         spent = start.elapsed();
     }
-    println!("{sent} {}", spent.as_micros());
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let cpu = usage.user_time() + usage.system_time() - before;
+    println!("{sent} {} {}", spent.as_micros(), cpu.num_microseconds());
 }
 
 struct Sender {

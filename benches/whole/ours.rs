@@ -6,7 +6,7 @@ use crate::space::{Host, Space, output};
 use opensesame_spa::access::ClientId;
 use opensesame_spa::client::Profile;
 use opensesame_spa::crypto::{ClientKey, random};
-use opensesame_spa::daemon::config::{ClientFile, Overrides, ServerKey};
+use opensesame_spa::daemon::config::ServerKey;
 use opensesame_spa::daemon::control::{Order, ask};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 41_841;
 /// Seconds that a lease of a prepared packet lasts: longer than the run.
 const TTL: u32 = 1_800;
+/// The most clients that get a file each.
+const FILES: usize = 2_000;
 /// How long a start may take.
 const START: Duration = Duration::from_secs(120);
 
@@ -34,15 +36,18 @@ pub struct Ours {
     pub started: Duration,
 }
 
-/// The files of the server's clients.
-///
-/// One file each: the directory holds as many as there are clients.
+/// The clients, as the server reads them from its directory: one file each, or many in one.
 fn write_clients(dir: &Path, clients: &[Client]) {
-    for (n, (id, key)) in clients.iter().enumerate() {
-        let name = format!("client-{n}");
-        let file = ClientFile { name, id: *id, key: key.clone(), overrides: Overrides::default() };
-        write_secret(&dir.join(format!("{}.toml", file.name)), &file.to_text());
+    let text = |(id, key): &Client| format!("id = \"{id}\"\nkey = \"{}\"\n", *key.to_text());
+    if clients.len() <= FILES {
+        for (n, client) in clients.iter().enumerate() {
+            write_secret(&dir.join(format!("client-{n}.toml")), &text(client));
+        }
+        return;
     }
+    let entry = |(n, client)| format!("[[client]]\nname = \"client-{n}\"\n{}\n", text(client));
+    let all: String = clients.iter().enumerate().map(entry).collect();
+    write_secret(&dir.join("all.toml"), &all);
 }
 
 fn write_secret(path: &Path, text: &str) {

@@ -23,6 +23,9 @@ const GROWTH: u64 = 60_000;
 const REFUSED_TIME: Duration = Duration::from_secs(4);
 const REFUSED_RATE: u64 = 50_000;
 const DISTINCT: usize = 50_000;
+/// Why they are refused, as `status` has it.
+const UNKNOWN: &str = "unknown-client";
+const FORGED: &str = "unauthentic";
 const HMAC_AT: usize = 256;
 const OPENS_RATE: u64 = 100_000;
 const OPENS_TIME: Duration = Duration::from_secs(4);
@@ -34,18 +37,18 @@ const IDLE: Duration = Duration::from_secs(60);
 const IDLE_PSS: u64 = 8_000;
 
 /// Processor time for one packet that is refused, by the real server.
-fn refusal(ours: &Ours, datagrams: &[Datagram]) -> f64 {
+fn refusal(ours: &Ours, reason: &str, datagrams: &[Datagram]) -> f64 {
     let (rate, time) = (REFUSED_RATE, REFUSED_TIME);
     let plan = Plan { port: ours.port(), sources: Sources::One, rate, time, stir: Some(HMAC_AT) };
     let pids = ours.processes();
-    let (cpu, refused) = (cpu::spent(&pids), ours.refused());
+    let (cpu, refused) = (cpu::spent(&pids), ours.refused(reason));
     let report = Flood::start(ours.space(), plan, datagrams).wait(ours.space());
     // What is queued is refused yet.
     std::thread::sleep(Duration::from_millis(300));
-    let refused = ours.refused() - refused;
+    let refused = ours.refused(reason) - refused;
     let each = (cpu::spent(&pids) - cpu).as_secs_f64() / refused.max(1) as f64;
     println!(
-        "  {} clients: {refused} refused of {} sent, {:.2} us each",
+        "  {} clients: {refused} refused ({reason}) of {} sent, {:.2} us each",
         ours.clients.len(),
         report.sent,
         each * 1e6
@@ -85,8 +88,8 @@ pub fn crowd(bench: &Bench) -> Vec<Row> {
     let mut few = Ours::new(&bench.server, 1);
     few.restart();
     let few_pss = cpu::pss(&few.processes());
-    let few_unknown = refusal(&few, &few.secret.unknown(DISTINCT));
-    let few_known = refusal(&few, &few.secret.forged(&few.clients, DISTINCT));
+    let few_unknown = refusal(&few, UNKNOWN, &few.secret.unknown(DISTINCT));
+    let few_known = refusal(&few, FORGED, &few.secret.forged(&few.clients, DISTINCT));
     drop(few);
     let mut many = Ours::new(&bench.server, CROWD);
     let cold = many.started;
@@ -96,8 +99,8 @@ pub fn crowd(bench: &Bench) -> Vec<Row> {
         "  {CROWD} clients: ready after {cold:?}, warm {warm:?}; Pss {pss} kB, with one {few_pss} kB"
     );
     let growth = pss.saturating_sub(few_pss);
-    let unknown = refusal(&many, &many.secret.unknown(DISTINCT));
-    let known = refusal(&many, &many.secret.forged(&many.clients, DISTINCT));
+    let unknown = refusal(&many, UNKNOWN, &many.secret.unknown(DISTINCT));
+    let known = refusal(&many, FORGED, &many.secret.forged(&many.clients, DISTINCT));
     let beside = match fwknop::obstacle() {
         Some(why) => format!("SKIPPED: {why}"),
         None => {

@@ -161,7 +161,8 @@ pub fn run(args: &[String]) {
 
 struct Sender {
     socket: Socket,
-    to: SockaddrIn,
+    /// To whom each one goes; a connected socket knows it.
+    to: Vec<Option<SockaddrIn>>,
     raw: bool,
     bytes: Vec<u8>,
     size: usize,
@@ -182,7 +183,12 @@ impl Sender {
         stir: Option<usize>,
     ) -> Sender {
         let socket: Socket = match raw {
-            false => UdpSocket::bind("0.0.0.0:0").unwrap().into(),
+            false => {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                // The way is looked up once.
+                socket.connect(to).unwrap();
+                socket.into()
+            }
             true => {
                 let kind = Type::RAW;
                 let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::from(255))).unwrap();
@@ -194,7 +200,7 @@ impl Sender {
         let batch = vec![[&front[..], &vec![0; size][..]].concat(); BATCH];
         let headers = MultiHeaders::preallocate(BATCH, None);
         let state = u64::from_le_bytes(opensesame_spa::crypto::random().unwrap()) | 1;
-        let to = SockaddrIn::from(to);
+        let to = vec![raw.then(|| SockaddrIn::from(to)); BATCH];
         Sender { socket, to, raw, bytes, size, stir, at: 0, state, batch, headers }
     }
 
@@ -224,9 +230,8 @@ impl Sender {
         }
         let slices: Vec<[IoSlice<'_>; 1]> =
             self.batch[..count].iter().map(|b| [IoSlice::new(b)]).collect();
-        let to = vec![Some(self.to); count];
         let fd = self.socket.as_raw_fd();
-        match sendmmsg(fd, &mut self.headers, &slices, &to, [], MsgFlags::empty()) {
+        match sendmmsg(fd, &mut self.headers, &slices, &self.to, [], MsgFlags::empty()) {
             Ok(results) => results.count(),
             // An ICMP answer to an earlier one, or no room for a moment.
             Err(_) => 0,

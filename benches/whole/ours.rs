@@ -79,7 +79,10 @@ impl Ours {
         let (child, started) = launch(&space, program);
         let (packets, addresses) = (Vec::new(), Vec::new());
         let program = program.to_string();
-        Ours { space, program, child, secret, clients, packets, addresses, started }
+        let new = Ours { space, program, child, secret, clients, packets, addresses, started };
+        let known = new.status()["clients"].as_u64();
+        assert_eq!(known, Some(new.clients.len() as u64), "not all clients: {}", new.log());
+        new
     }
 
     /// Ends it and starts it again, with everything where it was: how long it took to be ready.
@@ -100,10 +103,9 @@ impl Ours {
         ask(&self.space.dir().join("s/control.sock"), &Order::Status).unwrap()
     }
 
-    pub fn refused(&self) -> u64 {
-        let status = self.status();
-        let reasons = status["refused"].as_object().unwrap();
-        reasons.values().filter_map(Value::as_u64).sum()
+    /// How many packets were refused for that reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.status()["refused"][reason].as_u64().unwrap()
     }
 
     pub fn accepted(&self) -> u64 {

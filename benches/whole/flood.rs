@@ -4,7 +4,7 @@
 use crate::packets::Datagram;
 use crate::space::{Host, SERVER, Space};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg, setsockopt, sockopt};
 use nix::sys::time::TimeValLike;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::IoSlice;
@@ -262,8 +262,10 @@ fn frame(to: SocketAddrV4, size: usize) -> Vec<u8> {
 /// A flood to a socket that takes everything: how many were sent, and how many it saw.
 pub fn arrives(space: &Space, sources: Sources, datagrams: &[Datagram]) -> (u64, u64) {
     const PORT: u16 = 9_999;
+    const ROOM: usize = 64 << 20;
     let socket = space.enter(Host::Server, || UdpSocket::bind((SERVER, PORT)).unwrap());
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    setsockopt(&socket, sockopt::RcvBufForce, &ROOM).unwrap();
     let (rate, time) = (50_000, Duration::from_secs(1));
     let plan = Plan { port: PORT, sources, rate, time, stir: Some(0) };
     let counter = std::thread::spawn(move || {

@@ -2,7 +2,8 @@
 
 use crate::packets::{Client, Datagram, Secret};
 use crate::peers::{Peer, eventually, send, start};
-use crate::space::{Host, Space, output};
+use crate::queue::Queue;
+use crate::space::{Host, SERVER, Space, output};
 use opensesame_spa::access::ClientId;
 use opensesame_spa::client::Profile;
 use opensesame_spa::crypto::{ClientKey, random};
@@ -10,7 +11,7 @@ use opensesame_spa::daemon::config::ServerKey;
 use opensesame_spa::daemon::control::{Order, ask};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -21,6 +22,8 @@ const PORT: u16 = 41_841;
 const TTL: u32 = 1_800;
 /// The most clients that get a file each.
 const FILES: usize = 2_000;
+/// Packets between two looks at the queue.
+const BATCH: usize = 64;
 /// How long a start may take.
 const START: Duration = Duration::from_secs(120);
 
@@ -117,7 +120,7 @@ impl Ours {
         let (id, key) = self.clients[0].clone();
         let profile = Profile {
             name: "client-0".into(),
-            host: Some(format!("{}:{PORT}", crate::space::SERVER)),
+            host: Some(format!("{}:{PORT}", SERVER)),
             ports: vec!["tcp/22".parse().unwrap()],
             server: self.secret.server,
             door: self.secret.door.clone(),
@@ -130,28 +133,32 @@ impl Ours {
         path.to_str().unwrap().to_string()
     }
 
-    /// Opens for so many addresses, as fast as it takes them: how many a second. The window of what is
-    /// on the way is smaller than the socket's queue.
-    pub fn fill(&mut self, addresses: Vec<Ipv4Addr>) -> f64 {
-        const WINDOW: usize = 100;
-        let limit = Instant::now() + START;
+    /// Opens for all these addresses, as fast as it takes them: how many it accepted, and how many a
+    /// second.
+    pub fn fill(&mut self, addresses: Vec<Ipv4Addr>) -> (u64, f64) {
         self.prepare(addresses);
-        let before = self.accepted() as usize;
+        let mut queue = Queue::new(&self.space, PORT);
+        let socket = self.space.enter(Host::Clients, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect((SERVER, PORT)).unwrap();
+        let (before, count) = (self.accepted(), self.packets.len() as u64);
         let begin = Instant::now();
-        let count = self.packets.len();
-        self.space.enter(Host::Clients, || {
-            for (n, some) in self.packets.chunks(WINDOW).enumerate() {
-                some.iter().for_each(|packet| send(packet, PORT));
-                // One window is on the way while the next one is sent.
-                while (self.accepted() as usize) < before + n * WINDOW {
-                    assert!(Instant::now() < limit, "the leases do not come");
-                }
+        for some in self.packets.chunks(BATCH) {
+            while queue.is_full() {
+                assert!(begin.elapsed() < START, "it takes no more: {}", self.status());
+                std::thread::sleep(Duration::from_micros(200));
             }
-            while (self.accepted() as usize) < before + count {
-                assert!(Instant::now() < limit, "the leases do not come");
+            some.iter().for_each(|packet| assert!(socket.send(packet).is_ok()));
+        }
+        let (mut accepted, mut last) = (0, begin.elapsed());
+        // Until all are in, or no more come.
+        while accepted < count && begin.elapsed() < last + Duration::from_secs(1) {
+            let now = self.accepted() - before;
+            if now > accepted {
+                (accepted, last) = (now, begin.elapsed());
             }
-        });
-        count as f64 / begin.elapsed().as_secs_f64()
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (accepted, accepted as f64 / last.as_secs_f64())
     }
 }
 

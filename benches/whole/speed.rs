@@ -90,9 +90,9 @@ pub fn with_leases(bench: &Bench) -> Vec<Row> {
     let mut ours = Ours::new(&bench.server, 100);
     let none = median(&sample(&mut ours, 0, SAMPLES));
     let first = SAMPLES + 1;
-    let rate = ours.fill(guests(first, MANY));
+    ours.fill(guests(first, MANY));
     let there = ours.admitted().len() as u32;
-    println!("  {there} leases in the kernel, opened at {rate:.0}/s in windows");
+    println!("  {there} leases in the kernel");
     let full = median(&sample(&mut ours, first + MANY, SAMPLES));
     let ratio = times(none, full);
     let seen = format!("{} with none, {} with {there}: {ratio:.2} times", ms(none), ms(full));

@@ -23,6 +23,8 @@ pub const PORT: u16 = 22;
 const STEP: Duration = Duration::from_micros(100);
 /// How long a shut door is looked at.
 const LOOK: Duration = Duration::from_millis(2);
+/// So many doors that do not open are enough.
+const MOST_FAILED: usize = 5;
 /// When a door counts as one that does not open.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -72,7 +74,14 @@ pub fn openings(
     space.enter(Host::Clients, || {
         // The steps are shorter than the slack that timers have by default.
         nix::sys::prctl::set_timerslack(1).unwrap();
-        which.map(|n| opening(listener, peer, n)).collect()
+        let mut failed = 0;
+        let once = |n| {
+            let opened = opening(listener, peer, n);
+            failed += usize::from(opened.is_none());
+            // One that opens for nobody would take minutes to say so.
+            (failed <= MOST_FAILED).then_some(opened)
+        };
+        which.map_while(once).collect()
     })
 }
 

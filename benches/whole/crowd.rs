@@ -142,6 +142,7 @@ pub fn opens(bench: &Bench) -> Vec<Row> {
     std::thread::sleep(Duration::from_millis(500));
     let there = ours.admitted().len() as u64;
     println!("  {accepted} of {OPENS} accepted, {rate:.0}/s, {there} in the kernel");
+    println!("  refused {}", ours.status()["refused"]);
     let beside = match fwknop::obstacle() {
         Some(why) => format!("SKIPPED: {why}"),
         None => {

@@ -319,7 +319,7 @@ fn two_door_keys_admit_and_no_third() {
     assert_eq!(through(0), Ok(()));
     assert_eq!(through(1), Ok(()));
     for n in [2, 3] {
-        assert_eq!(through(n), Err(Refusal { reason: Reject::Unauthentic, client: None }));
+        assert_eq!(through(n), Err(Refusal { reason: Reject::NotAdmitted, client: None }));
     }
 }
 
@@ -337,9 +337,13 @@ fn a_refusal_before_the_proof_names_nobody() {
     for at in 0..proto::DATAGRAM {
         let mut bad = good;
         bad[at] ^= 1;
-        // The nonce's tail and the masked id make the id of somebody else.
-        let stranger = (12..24).contains(&at) || (28..36).contains(&at);
-        let reason = if stranger { Reject::UnknownClient } else { Reject::Unauthentic };
+        let reason = match at {
+            // The token and its tag.
+            0..8 | 24..28 => Reject::NotAdmitted,
+            // The nonce's tail and the masked id make the id of somebody else.
+            12..24 | 28..36 => Reject::UnknownClient,
+            _ => Reject::Unauthentic,
+        };
         check(&bad, reason);
     }
     assert_eq!(reason(send(&mut e, &good, HOME, at(9))), Ok(()));

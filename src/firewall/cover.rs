@@ -1,8 +1,11 @@
 //! Which single addresses and ports a list of elements covers, without going through all of it.
 
 use super::Element;
+#[cfg(target_os = "linux")]
 use crate::time::Mono;
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(target_os = "linux")]
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Elements: those of one address and one port are looked up, the few others gone through.
 #[derive(Clone, Debug, Default)]

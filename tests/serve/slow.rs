@@ -191,7 +191,7 @@ fn what_a_stopped_priv_cannot_be_told_is_bounded_and_can_be_asked_for_again() {
         sent += u64::from(each);
         last = packets;
     }
-    // Asked again, they are merged with what waits or refused, and a stranger is nobody as ever.
+    // Strangers are counted as ever.
     send_all(&server, STRANGER, &[[7; 288]; 10]);
     assert_eq!(lost(&server), 0);
     kill("CONT", &[parent]);

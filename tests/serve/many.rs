@@ -45,9 +45,9 @@ fn mode(server: &Server, mode: u32) {
     std::fs::set_permissions(server.path(STAFF), Permissions::from_mode(mode)).unwrap();
 }
 
-/// Waits until the files have been read once more.
+/// Waits until the files have been read once more, and [engine] works with them.
 fn reloads(server: &Server, change: impl FnOnce()) {
-    let count = || server.log().matches(" reloaded: ").count();
+    let count = || server.log().matches("engine: told of ").count();
     let before = count();
     change();
     eventually("reloaded", || count() > before);

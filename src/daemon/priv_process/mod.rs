@@ -27,7 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use orphans::Orphans;
 use roster::{Feed, Known};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
@@ -79,7 +79,7 @@ pub(super) struct Priv {
     hup: UnixStream,
     watch: Option<Watch>,
     orphans: Option<Orphans>,
-    asking: Vec<UnixStream>,
+    asking: VecDeque<orders::Asking>,
     /// What was evicted while `[engine]` was away.
     evicted: Vec<Prefix>,
     bans: bans::Bans,
@@ -136,7 +136,7 @@ impl Priv {
             stop: signals(&[SIGTERM, SIGINT]).map_err(system)?,
             hup: signals(&[SIGHUP]).map_err(system)?,
             orphans: Orphans::adopt().map_err(system)?,
-            asking: Vec::new(),
+            asking: VecDeque::new(),
             evicted: Vec::new(),
             bans: bans::Bans::default(),
             door: None,

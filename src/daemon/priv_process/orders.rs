@@ -10,6 +10,17 @@ use crate::time::Now;
 use serde_json::json;
 use std::os::unix::net::UnixStream;
 
+/// The most who wait for a word of `[engine]` at one time.
+const MOST_ASKING: usize = 16;
+
+/// Somebody who waits for a word of `[engine]`.
+pub(super) enum Asking {
+    /// How it is.
+    Status(UnixStream),
+    /// That it works with so many clients.
+    Reload(UnixStream, usize),
+}
+
 impl Priv {
     pub(super) fn obey(&mut self, stream: UnixStream, order: &Order, now: Now) {
         match order {
@@ -23,9 +34,9 @@ impl Priv {
             }
             Order::Reload => {
                 match self.reload(now) {
-                    // Done is what [engine] has been told; one that begins may take its time.
-                    Ok(()) if self.restored => self.feed.tell_when_done(stream, self.names.len()),
-                    Ok(()) => control::answer(&stream, &json!({ "clients": self.names.len() })),
+                    // Done is what [engine] has taken; one that begins may take its time.
+                    Ok(()) if self.restored => self.reloading(stream),
+                    Ok(()) => control::answer(&stream, &reloaded(self.names.len())),
                     Err(why) => control::answer(&stream, &json!({ "error": why })),
                 }
             }
@@ -42,13 +53,7 @@ impl Priv {
                 let answer = json!({ "ended": self.pardon(prefix, now) });
                 control::answer(&stream, &answer);
             }
-            Order::Status => match &mut self.engine {
-                Some(engine) if self.asking.len() < 16 => {
-                    engine.channel.push(&Frame::Ask, self.generation, vec![]);
-                    self.asking.push(stream);
-                }
-                Some(_) | None => control::answer(&stream, &self.status(None)),
-            },
+            Order::Status => self.ask(Asking::Status(stream)),
         }
     }
 
@@ -97,11 +102,35 @@ impl Priv {
         })
     }
 
-    /// Answers all who have asked; without counters where `[engine]` is gone.
-    pub(super) fn tell_status(&mut self, counters: Option<&[u64; COUNTERS]>) {
-        let status = self.status(counters);
-        for stream in std::mem::take(&mut self.asking) {
-            control::answer(&stream, &status);
+    /// Asks `[engine]` for a word, which is the answer to this; without it there is one at once.
+    pub(super) fn ask(&mut self, asking: Asking) {
+        match &mut self.engine {
+            Some(engine) if self.asking.len() < MOST_ASKING => {
+                engine.channel.push(&Frame::Ask, self.generation, vec![]);
+                self.asking.push_back(asking);
+            }
+            Some(_) | None => self.answer(&asking, None),
         }
     }
+
+    fn answer(&self, asking: &Asking, counters: Option<&[u64; COUNTERS]>) {
+        match asking {
+            Asking::Status(stream) => control::answer(stream, &self.status(counters)),
+            Asking::Reload(stream, clients) => control::answer(stream, &reloaded(*clients)),
+        }
+    }
+
+    /// Answers who has asked first; without counters, where `[engine]` is gone, all who have.
+    pub(super) fn tell_status(&mut self, counters: Option<&[u64; COUNTERS]>) {
+        while let Some(asking) = self.asking.pop_front() {
+            self.answer(&asking, counters);
+            if counters.is_some() {
+                return;
+            }
+        }
+    }
+}
+
+fn reloaded(clients: usize) -> serde_json::Value {
+    json!({ "clients": clients })
 }

@@ -1,6 +1,5 @@
 //! The life of `[engine]`: started, ready, lost, started again, told to end.
 
-use super::roster::Feed;
 use super::{PATIENCE, PAUSE, Priv};
 use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
@@ -158,8 +157,8 @@ impl Priv {
 
     pub(super) fn engine_lost(&mut self, why: &Broken, now: Now) {
         self.engine = None;
-        self.feed = Feed::default();
         self.tell_status(None);
+        self.forget_feed();
         if !self.restored && !self.listens {
             return;
         }

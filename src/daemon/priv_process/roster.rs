@@ -4,16 +4,16 @@
 //! told to an `[engine]` once.
 
 use super::Priv;
+use super::orders::Asking;
 use crate::access::{ClientId, Policy};
 use crate::crypto::{ClientKey, Print, ServerId};
 use crate::daemon::clients::{Clients, Loaded, Whose};
 use crate::daemon::config::{ConfigError, Legacy, ServerKey};
 use crate::daemon::frame::Frame;
+use crate::daemon::sequence;
 use crate::daemon::system::own_addresses;
-use crate::daemon::{control, sequence};
 use crate::sys;
 use crate::time::Now;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -40,32 +40,11 @@ pub(super) struct Feed {
     rest: VecDeque<Frame>,
     /// The server by whose name the keys were derived that `[engine]` has.
     server: Option<ServerId>,
-    /// Who has asked for it, and how many clients there are.
-    asked: Vec<(UnixStream, usize)>,
-}
-
-impl Drop for Feed {
-    /// Told, or not to be told any more: another one counts, or there is no `[engine]`.
-    fn drop(&mut self) {
-        self.answer();
-    }
+    /// Who waits until `[engine]` has taken it.
+    asked: Vec<Asking>,
 }
 
 impl Feed {
-    /// Answers that it is done when it is.
-    pub(super) fn tell_when_done(&mut self, stream: UnixStream, clients: usize) {
-        self.asked.push((stream, clients));
-        if !self.waits() {
-            self.answer();
-        }
-    }
-
-    fn answer(&mut self) {
-        for (stream, clients) in self.asked.drain(..) {
-            control::answer(&stream, &json!({ "clients": clients }));
-        }
-    }
-
     /// Whether something of it waits.
     pub(super) fn waits(&self) -> bool {
         !self.rest.is_empty()
@@ -99,9 +78,12 @@ impl Priv {
         let own = own_addresses();
         // An [engine] that begins knows nobody, and one that was not told everything cannot be relied on.
         let whole = !self.restored || self.feed.waits() || self.feed.server != Some(key.id);
-        let mut feed = Feed::default();
-        feed.server = Some(key.id);
-        feed.gone = std::mem::take(&mut self.feed.gone);
+        let mut feed = Feed {
+            server: Some(key.id),
+            gone: std::mem::take(&mut self.feed.gone),
+            asked: std::mem::take(&mut self.feed.asked),
+            ..Feed::default()
+        };
         let mut frames: Vec<Frame> = key.doors.into_iter().map(Frame::Door).collect();
         frames.extend(self.config.services.iter().cloned().map(Frame::Service));
         frames.extend(own.iter().copied().map(Frame::Own));
@@ -166,13 +148,25 @@ impl Priv {
         self.feed();
     }
 
+    /// There is no `[engine]` to be told anything.
+    pub(super) fn forget_feed(&mut self) {
+        let feed = std::mem::take(&mut self.feed);
+        feed.asked.into_iter().for_each(|asking| self.ask(asking));
+    }
+
+    /// Answers when `[engine]` has taken what it is being told.
+    pub(super) fn reloading(&mut self, stream: UnixStream) {
+        let asking = Asking::Reload(stream, self.names.len());
+        match self.feed.waits() {
+            true => self.feed.asked.push(asking),
+            false => self.ask(asking),
+        }
+    }
+
     /// Tells `[engine]` as much as its channel is to hold; the rest in the next turns, so that timers
     /// and orders get theirs.
     pub(super) fn feed(&mut self) {
-        let Some(engine) = &mut self.engine else {
-            self.feed = Feed::default();
-            return;
-        };
+        let Some(engine) = &mut self.engine else { return self.forget_feed() };
         if !self.feed.waits() {
             return;
         }
@@ -180,8 +174,9 @@ impl Priv {
             let Some(frame) = self.feed.next(&self.enforcer.policy) else {
                 // The files' text and all keys are gone: what they took is the system's again.
                 self.feed.clients = VecDeque::new();
-                self.feed.answer();
                 sys::trim();
+                let asked = std::mem::take(&mut self.feed.asked);
+                asked.into_iter().for_each(|asking| self.ask(asking));
                 return;
             };
             engine.channel.push(&frame, self.generation, vec![]);

@@ -139,7 +139,8 @@ impl Channel {
         self.waiting >= MANY
     }
 
-    /// Whether a frame has arrived that the socket does not tell of any more: it is here already.
+    /// Whether a frame has arrived that the socket does not tell of any more: it is here already, and
+    /// who would wait for the socket must not.
     pub(super) fn is_ready(&self) -> bool {
         self.to - self.from >= FRAME
     }

@@ -104,6 +104,10 @@ impl Talk {
             let _ = copy.try_io(what, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         };
         let broken = |why: Broken| format!("[priv]: {why}");
+        // What came with the last word of the beginning.
+        while let Some((frame, _)) = self.channel.next().map_err(broken)? {
+            self.handle_frame(frame)?;
+        }
         loop {
             self.channel.flush().map_err(broken)?;
             tokio::select! {

@@ -90,10 +90,12 @@ impl Process {
         let pipes = self.running.iter().filter_map(Running::pipe);
         fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         let next = self.running.iter().map(Running::due).min();
-        let timeout = next.map_or(PollTimeout::NONE, |at| {
-            let ms = at.since(now.mono).min(60_000);
-            PollTimeout::from(ms as u16)
-        });
+        let timeout = match next {
+            // What has arrived already is told of by no socket.
+            _ if self.channel.is_ready() => PollTimeout::ZERO,
+            Some(at) => PollTimeout::from(at.since(now.mono).min(60_000) as u16),
+            None => PollTimeout::NONE,
+        };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),

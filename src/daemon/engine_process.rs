@@ -13,6 +13,7 @@ use super::batch::Batch;
 use super::capture::Capture;
 use super::channel::{Broken, Channel};
 use super::clock;
+use super::config::Capturing;
 use super::frame::{Begin, COUNTERS, Frame};
 use super::hook::Hook;
 use super::log::Limit;
@@ -27,6 +28,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use outbox::Outbox;
 use sockets::Inbox;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use summary::Summary;
 
@@ -52,6 +54,10 @@ struct Incoming {
     plain: Option<(Access, Plain)>,
     knocks: Vec<(Access, Knock)>,
     rules: Rules,
+    /// It has begun, and not ended yet.
+    begun: bool,
+    /// What has to wait for its end.
+    captures: Vec<(Capturing, [OwnedFd; 2])>,
     /// How many clients are new or changed.
     clients: usize,
 }
@@ -87,6 +93,8 @@ struct Process {
     summary: Summary,
     /// It was said that the kernel does not refuse.
     said: bool,
+    /// What captures that were given up had dropped.
+    dropped_before: u64,
     proven: Limit,
     strangers: Limit,
     tried: Mono,
@@ -183,6 +191,7 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
         counters: [0; COUNTERS],
         summary: Summary::new(),
         said: false,
+        dropped_before: 0,
         proven: Limit::default(),
         strangers: Limit::default(),
         tried: now.mono,

@@ -80,10 +80,11 @@ impl Engine {
         let same = |(id, started): &(_, _)| history.whole && *id == boot && *started <= now.mono;
         let same = last.filter(same);
         let started = same.map_or(now.mono, |(_, started)| started);
+        let tokens = u64::from_be_bytes(*salt.first_chunk().unwrap_or(&[0; 8]));
         let mut engine = Engine {
             server,
             doors,
-            tokens: Tokens::new(),
+            tokens: Tokens::new(tokens),
             clients: HashMap::new(),
             plain: None,
             knocks: Knocks::new(salt),

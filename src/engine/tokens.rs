@@ -9,39 +9,43 @@ use crate::time::Mono;
 
 /// How long a token is remembered: ms.
 const GOOD: u64 = 10_000;
-/// How many are, at the most: a later one takes the place of an earlier one with the same last bits.
-const MOST: usize = 4_096;
+/// How many are, at the most, as a power of two: a later one takes the place of an earlier one.
+const BITS: u32 = 12;
 
 /// A table that never grows.
 #[derive(Debug)]
-pub(super) struct Tokens(Box<[(u64, Mono)]>);
+pub(super) struct Tokens {
+    places: Box<[(u64, Mono)]>,
+    /// Nobody knows which two have the same place.
+    salt: u64,
+}
 
 impl Tokens {
-    pub(super) fn new() -> Tokens {
-        Tokens(vec![(0, Mono(0)); MOST].into_boxed_slice())
+    pub(super) fn new(salt: u64) -> Tokens {
+        Tokens { places: vec![(0, Mono(0)); 1 << BITS].into_boxed_slice(), salt: salt | 1 }
     }
 
     /// A packet with that token has just turned out to be no good.
     pub(super) fn note(&mut self, datagram: &[u8], now: Mono) {
-        if let Some((place, token)) = place(datagram) {
+        if let Some((place, token)) = self.place(datagram) {
             // 0 stands for never.
-            self.0[place] = (token, Mono(now.0.max(1)));
+            self.places[place] = (token, Mono(now.0.max(1)));
         }
     }
 
     /// Whether one did lately.
     pub(super) fn has(&self, datagram: &[u8], now: Mono) -> bool {
-        place(datagram).is_some_and(|(place, token)| {
-            let (noted, when) = self.0[place];
+        self.place(datagram).is_some_and(|(place, token)| {
+            let (noted, when) = self.places[place];
             noted == token && when != Mono(0) && now.since(when) <= GOOD
         })
     }
-}
 
-/// Tokens that pass the sieve are random, so any of their bits will do.
-fn place(datagram: &[u8]) -> Option<(usize, u64)> {
-    let token = u64::from_be_bytes(*datagram.first_chunk::<TOKEN>()?);
-    Some((token as usize % MOST, token))
+    /// The top bits of a product by the salt.
+    fn place(&self, datagram: &[u8]) -> Option<(usize, u64)> {
+        let token = u64::from_be_bytes(*datagram.first_chunk::<TOKEN>()?);
+        Some(((token.wrapping_mul(self.salt) >> (u64::BITS - BITS)) as usize, token))
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_token_is_remembered_for_ten_seconds() {
-        let mut tokens = Tokens::new();
+        let mut tokens = Tokens::new(7);
         assert!(!tokens.has(&[0; 8], Mono(0)) && !tokens.has(&[1; 300], Mono(5)));
         tokens.note(&[1; 288], Mono(5));
         tokens.note(&[2; 7], Mono(5));
@@ -60,11 +64,21 @@ mod tests {
     }
 
     #[test]
-    fn a_later_one_takes_its_place() {
-        let mut tokens = Tokens::new();
-        tokens.note(&[1, 0, 0, 0, 0, 0, 0, 7], Mono(5));
-        tokens.note(&[2, 0, 0, 0, 0, 0, 0, 7], Mono(6));
-        assert!(!tokens.has(&[1, 0, 0, 0, 0, 0, 0, 7], Mono(6)));
-        assert!(tokens.has(&[2, 0, 0, 0, 0, 0, 0, 7], Mono(6)));
+    fn as_many_as_there_are_places_and_no_more() {
+        let mut tokens = Tokens::new(0x9e37_79b9_7f4a_7c15);
+        let all: Vec<[u8; 8]> = (1..=10_000u64).map(u64::to_be_bytes).collect();
+        all.iter().for_each(|t| tokens.note(t, Mono(5)));
+        let kept = all.iter().filter(|t| tokens.has(*t, Mono(5))).count();
+        assert!((2_000..=1 << BITS).contains(&kept), "{kept}");
+        assert!(tokens.has(&all[9_999], Mono(5)), "the last one is");
+        // Which share a place depends on the salt.
+        let (mut one, mut two) = (Tokens::new(3), Tokens::new(5));
+        let meets = |tokens: &mut Tokens, a: &[u8; 8], b: &[u8; 8]| {
+            tokens.note(a, Mono(5));
+            tokens.note(b, Mono(5));
+            !tokens.has(a, Mono(5))
+        };
+        let pairs = all.iter().zip(&all[1..]);
+        assert!(pairs.clone().any(|(a, b)| meets(&mut one, a, b) != meets(&mut two, a, b)));
     }
 }

@@ -22,7 +22,7 @@ pub struct Instruction {
 impl DefaultIsZeroes for Instruction {}
 
 #[cfg(target_os = "linux")]
-pub use linux::{attach_filter, dropped, lock_filter};
+pub use linux::{attach_filter, detach_filter, dropped, lock_filter};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -54,6 +54,14 @@ mod linux {
         // The kernel copies the instructions and writes nothing through this pointer.
         let filter = program.as_ptr().cast::<libc::sock_filter>().cast_mut();
         set(fd, libc::SO_ATTACH_FILTER, &libc::sock_fprog { len, filter })
+    }
+
+    /// Takes the program of a socket away: everything comes in again (socket(7), SO_DETACH_FILTER).
+    ///
+    /// # Errors
+    /// As setsockopt(2): ENOENT where there is none.
+    pub fn detach_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
+        set::<libc::c_int>(fd, libc::SO_DETACH_FILTER, &0)
     }
 
     /// Keeps the filter of a socket from being changed or taken away (socket(7), SO_LOCK_FILTER).

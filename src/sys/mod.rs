@@ -14,7 +14,7 @@ pub use child::{close_on_exec, detach};
 pub use clock::clock_is_set;
 pub use filter::Instruction;
 #[cfg(target_os = "linux")]
-pub use filter::{attach_filter, dropped, lock_filter};
+pub use filter::{attach_filter, detach_filter, dropped, lock_filter};
 #[cfg(target_os = "macos")]
 pub use groups::leave_groups;
 pub use memory::trim;

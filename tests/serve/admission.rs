@@ -37,6 +37,15 @@ fn garbage(server: &Server, count: usize) {
     });
 }
 
+/// Its only listener captures.
+fn capture(server: &Server) {
+    server.edit("s/server.toml", |text| {
+        let (before, after) = text.split_once("udp  ").expect("a listener");
+        let rest = after.split_once('\n').unwrap().1;
+        format!("{before}capture = \"any\"\nport = {UDP}\n{rest}")
+    });
+}
+
 fn dropped(server: &Server) -> u64 {
     server.status()["dropped-by-kernel"].as_u64().unwrap()
 }
@@ -75,7 +84,17 @@ fn garbage_wakes_nobody_even_with_little_memory_for_filters() {
     assert_eq!(server.refused("not-admitted"), 0);
     alice.door = second;
     opens(&server, &alice, "192.0.2.2");
-    // A third key in one filter is more than the memory is for; the oldest is left out.
+    // Two keys in place of two others: both filters together are more than the memory is for.
+    alice.door = rotate(&server, true);
+    server.order(&["reload"]);
+    opens(&server, &alice, "192.0.2.3");
+    kill("KILL", &[engine]);
+    server.wait_engine();
+    let (_, engine) = server.pids();
+    opens(&server, &alice, "192.0.2.4");
+    let quiet = switches(engine);
+    garbage(&server, 5_000);
+    assert_eq!(switches(engine), quiet);
     assert!(!server.log().contains("does not refuse"), "{}", server.log());
 }
 
@@ -134,11 +153,7 @@ fn the_filter_of_a_socket_follows_the_door_keys() {
 #[test]
 fn the_filter_of_a_capture_follows_the_door_keys() {
     let Some(mut server) = Server::new("nftables") else { return };
-    server.edit("s/server.toml", |text| {
-        let (before, after) = text.split_once("udp  ").expect("a listener");
-        let rest = after.split_once('\n').unwrap().1;
-        format!("{before}capture = \"any\"\nport = {UDP}\n{rest}")
-    });
+    capture(&server);
     server.start();
     follows_the_keys(&server);
     let (_, engine) = server.pids();
@@ -168,6 +183,30 @@ fn a_train_of_segments_is_as_many_packets() {
     server.knows_leases(10);
 }
 
+#[test]
+fn captures_follow_the_keys_behind_a_long_configuration() {
+    let Some(mut server) = Server::new("nftables") else { return };
+    capture(&server);
+    let one = |n: u32| {
+        let (id, key) = (format!("{n:016x}"), DoorKey::generate().unwrap());
+        format!("[[client]]\nname = \"c{n}\"\nid = \"{id}\"\nkey = \"{}\"\n", *key.to_text())
+    };
+    let list: String = (1..=2_000).map(one).collect();
+    server.write("s/clients/list.toml", &list);
+    server
+        .world
+        .run(SERVER, &["chmod", "600", server.path("s/clients/list.toml").to_str().unwrap()]);
+    server.start();
+    let mut alice = server.profile("alice");
+    opens(&server, &alice, "192.0.2.1");
+    // Everybody has changed, and the doors with them.
+    alice.door = rotate(&server, true);
+    server.edit("s/server.toml", |text| text.replace("[policy]", "[policy]\nmax-leases = 17"));
+    server.order(&["reload"]);
+    server.says("told of 2001 clients");
+    opens(&server, &alice, "192.0.2.2");
+}
+
 /// Sends stdin, hex, as UDP in a frame with a tag of IEEE 802.1Q: which, and to whose hardware address.
 const TAGGED: &str = r#"
 import socket, struct, sys
@@ -185,11 +224,7 @@ s.send(to + s.getsockname()[4] + struct.pack("!HHH", 0x8100, tag, 0x0800) + ip +
 #[test]
 fn a_tagged_frame_is_captured_if_the_tag_is_a_priority_only() {
     let Some(mut server) = Server::new("nftables") else { return };
-    server.edit("s/server.toml", |text| {
-        let (before, after) = text.split_once("udp  ").expect("a listener");
-        let rest = after.split_once('\n').unwrap().1;
-        format!("{before}capture = \"any\"\nport = {UDP}\n{rest}")
-    });
+    capture(&server);
     server.start();
     let alice = server.profile("alice");
     let near = server.world.run(SERVER, &["cat", "/sys/class/net/to-client/address"]);

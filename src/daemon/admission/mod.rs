@@ -43,10 +43,17 @@ pub(super) fn current(doors: &[Door]) -> &[Door] {
 /// Lets the kernel refuse what no door admits, from now on, by these keys alone.
 ///
 /// # Errors
-/// Where there are no such filters, or this one is not taken.
+/// Where there are no such filters, or this one is not taken: then nothing is refused there.
 pub(super) fn attach(socket: BorrowedFd<'_>, doors: &[Door]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    return crate::sys::attach_filter(socket, &assemble(doors));
+    {
+        let program = assemble(doors);
+        crate::sys::attach_filter(socket, &program).or_else(|_| {
+            // The one before it counts until it is gone, and one for other keys must not stay.
+            let _ = crate::sys::detach_filter(socket);
+            crate::sys::attach_filter(socket, &program)
+        })
+    }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (socket, assemble(doors));

@@ -121,9 +121,9 @@ impl Capture {
         self.fd.as_fd()
     }
 
-    /// Whether it captures the same as another, which it then can take the place of.
-    pub(super) fn is_like(&self, other: &Capture) -> bool {
-        (self.family, &self.what) == (other.family, &other.what)
+    /// Whether it captures just that.
+    pub(super) fn is_of(&self, family: Family, what: &Capturing) -> bool {
+        (self.family, &self.what) == (family, what)
     }
 
     /// What its packets are taken as.

@@ -4,7 +4,6 @@ use super::sockets::Inbox;
 use super::{Incoming, Process};
 use crate::crypto::{Door, random};
 use crate::daemon::batch::Batch;
-use crate::daemon::capture::{Capture, Family};
 use crate::daemon::channel::{Broken, Channel};
 use crate::daemon::clock;
 use crate::daemon::frame::{DROPPED, Frame};
@@ -44,7 +43,8 @@ impl Process {
     ) -> Result<bool, String> {
         match frame {
             Frame::Begin(begin) => {
-                self.incoming = Incoming::default();
+                let captures = std::mem::take(&mut self.incoming.captures);
+                self.incoming = Incoming { begun: true, captures, ..Incoming::default() };
                 self.server = begin.server;
             }
             Frame::Door(key) => self.incoming.doors.push(key),
@@ -75,7 +75,9 @@ impl Process {
                 self.engine.set_rules(incoming.rules);
                 self.generation = generation;
                 log::debug!("told of {} clients that are new or changed", incoming.clients);
-                crate::sys::trim();
+                for (what, fds) in incoming.captures {
+                    self.capture(what, fds, batch)?;
+                }
                 crate::sys::trim();
             }
             Frame::Listen(modes) => {
@@ -86,11 +88,12 @@ impl Process {
                 self.admit();
             }
             Frame::Capture(what) => {
-                for family in [Family::V4, Family::V6] {
-                    let fd = channel.take_fd().ok_or("a packet socket is missing")?;
-                    let (doors, now) = (self.engine.doors(), clock::now().mono);
-                    let capture = Capture::start(fd, family, what.clone(), doors, now);
-                    self.capture(capture.map_err(|e| format!("capture: {e}"))?, batch);
+                let mut fd = || channel.take_fd().ok_or("a packet socket is missing");
+                let fds = [fd()?, fd()?];
+                // Its filter is for good, so it has to be by the keys that come with the end.
+                match self.incoming.begun {
+                    true => self.incoming.captures.push((what, fds)),
+                    false => self.capture(what, fds, batch)?,
                 }
             }
             Frame::Decided(claim) => {

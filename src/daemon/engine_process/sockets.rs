@@ -2,17 +2,20 @@
 
 use super::{AGAIN, Process};
 use crate::daemon::batch::{Batch, Room};
-use crate::daemon::capture::Capture;
+use crate::daemon::capture::{Capture, Family};
 use crate::daemon::channel::Channel;
-use crate::daemon::config::{MOST_CAPTURES, MOST_LISTENERS};
+use crate::daemon::config::{Capturing, MOST_CAPTURES, MOST_LISTENERS};
 use crate::daemon::{admission, clock};
 use crate::engine::Mode;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The most sockets that strangers' packets come to.
 const SOCKETS: usize = MOST_LISTENERS + 2 * MOST_CAPTURES;
+
+/// So many times a capture that is given up is read once more.
+const LAST_BATCHES: usize = 64;
 
 /// Who has something to say.
 pub(super) struct Ready {
@@ -98,18 +101,36 @@ impl Process {
     pub(super) fn dropped(&self) -> u64 {
         let sockets = self.sockets.iter().map(|i| i.socket.as_fd());
         let all = sockets.chain(self.captures.iter().map(Capture::as_fd));
-        all.map(|fd| u64::from(admission::dropped(fd))).sum()
+        self.dropped_before + all.map(|fd| u64::from(admission::dropped(fd))).sum::<u64>()
     }
 
-    /// Captures with a fresh socket, in place of one that captures the same.
-    pub(super) fn capture(&mut self, fresh: Capture, batch: &mut Batch) {
-        match self.captures.iter().position(|c| c.is_like(&fresh)) {
-            Some(index) => {
-                // What waits there was taken by older keys, which may still be good.
-                self.receive(self.sockets.len() + index, batch, clock::now());
-                self.captures[index] = fresh;
+    /// Captures with fresh sockets, in place of those that capture the same by older keys.
+    pub(super) fn capture(
+        &mut self,
+        what: Capturing,
+        fds: [OwnedFd; 2],
+        batch: &mut Batch,
+    ) -> Result<(), String> {
+        for (fd, family) in fds.into_iter().zip([Family::V4, Family::V6]) {
+            let before = self.captures.iter().position(|c| c.is_of(family, &what));
+            if before.is_some() && what.mode != Mode::Spa {
+                // Nothing in its filter can have changed.
+                continue;
             }
-            None => self.captures.push(fresh),
+            let (doors, now) = (self.engine.doors(), clock::now());
+            let fresh = Capture::start(fd, family, what.clone(), doors, now.mono);
+            let fresh = fresh.map_err(|e| format!("capture: {e}"))?;
+            let Some(index) = before else {
+                self.captures.push(fresh);
+                continue;
+            };
+            // What waits there was taken by older keys, which may still be good.
+            for _ in 0..LAST_BATCHES {
+                self.receive(self.sockets.len() + index, batch, now);
+            }
+            self.dropped_before += u64::from(admission::dropped(self.captures[index].as_fd()));
+            self.captures[index] = fresh;
         }
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@ fn process(directory: &std::path::Path) -> (Process, Channel, UnixStream) {
         counters: [0; COUNTERS],
         summary: Summary::new(),
         said: false,
+        dropped_before: 0,
         proven: Limit::default(),
         strangers: Limit::default(),
         tried: now.mono,

@@ -148,8 +148,13 @@ impl Priv {
     /// Gives this `[engine]` packet sockets of its own: a filter that is locked stays for good.
     pub(super) fn hand_captures_down(&mut self) -> io::Result<()> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        for capture in &self.config.captures {
-            let fds = system::open_capture()?;
+        let fds: Vec<_> = self
+            .config
+            .captures
+            .iter()
+            .map(|_| system::open_capture())
+            .collect::<Result<_, _>>()?;
+        for (capture, fds) in self.config.captures.iter().zip(fds) {
             engine.channel.push(&Frame::Capture(capture.clone()), self.generation, fds);
         }
         Ok(())

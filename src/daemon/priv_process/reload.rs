@@ -1,13 +1,15 @@
 //! The files have changed: what of that counts at once, and what takes a restart.
 
 use super::Priv;
-use crate::daemon::channel::Broken;
 use crate::daemon::clients::Clients;
 use crate::daemon::config::{Config, ServerKey};
 use crate::daemon::frame::{Begin, Frame};
 use crate::daemon::{last_good, serve, system};
 use crate::firewall::Form;
 use crate::time::Now;
+
+/// When packet sockets are asked for again: ms.
+const AGAIN: u64 = 1_000;
 
 impl Priv {
     /// Reads the files again. Whatever is wrong with them, what was good before stays.
@@ -93,11 +95,14 @@ impl Priv {
         }
         let doors = key.fingerprint();
         self.configure(key, clients, now);
-        if std::mem::replace(&mut self.doors, doors) != doors
+        let before = std::mem::replace(&mut self.doors, doors);
+        if before != doors
             && self.restored
             && let Err(why) = self.hand_captures_down()
         {
-            self.engine_lost(&Broken::Io(why), now);
+            // Those that there are go on with the older keys, and [engine] with everything else.
+            log::error!("captures do not know the new door keys yet: {why}; trying again");
+            (self.doors, self.reload_at) = (before, Some(now.mono.plus(AGAIN)));
         }
         log::info!("reloaded: {} clients", self.names.len());
     }

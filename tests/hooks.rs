@@ -105,3 +105,33 @@ fn what_is_owed_survives_a_kill_a_reboot_and_new_segments() {
         assert_eq!(owed(&told), expected, "boot {boot}");
     }
 }
+
+/// Frames that come together are heard one after the other: the socket tells of the first alone.
+#[test]
+fn what_comes_in_one_piece_is_heard_whole() {
+    use opensesame_spa::daemon::frame::{Frame, encode};
+    use opensesame_spa::daemon::hook::Hook;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let frames = [Frame::Hook(Hook::User(None)), Frame::Stop];
+    let bytes: Vec<u8> = frames.iter().flat_map(|f| encode(f, 1).to_vec()).collect();
+    ours.write_all(&bytes).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_opensesame-spa"))
+        .arg("hook-process")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut tries = 0..500;
+    let ended = tries.find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        child.try_wait().unwrap()
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(ended.is_some_and(|status| status.success()), "it waits for what it has already");
+}

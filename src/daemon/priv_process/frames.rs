@@ -44,7 +44,8 @@ impl Priv {
     fn handle_frame(&mut self, frame: Frame, now: Now) -> Result<Result<(), Broken>, ServeError> {
         match frame {
             Frame::Grant(claim) if self.restored => {
-                if !self.enforcer.take(&claim, now)
+                if let Some(claim) = self.without_evicted(claim)
+                    && !self.enforcer.take(&claim, now)
                     && claim.action == Action::Open
                     && let Some(engine) = &mut self.engine
                 {
@@ -64,6 +65,7 @@ impl Priv {
             }
             Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
             Frame::Counters(counters) => self.tell_status(Some(&counters)),
+            Frame::Evict(prefix) => return Ok(self.evicted(prefix)),
             Frame::Ban(ban) => self.ban(ban, now),
             Frame::Unban(prefix) => self.unban(prefix, now),
             Frame::Verdict { .. } => self.tell_gate(&frame),

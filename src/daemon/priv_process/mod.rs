@@ -1,6 +1,7 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
 mod bans;
+mod evictions;
 mod frames;
 mod gate;
 mod hooks;
@@ -19,7 +20,7 @@ use super::observe::Observer;
 use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
-use crate::access::{Claim, Policy, Prefix};
+use crate::access::{Claim, Policy};
 use crate::firewall::Firewall;
 use crate::time::Mono;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -75,8 +76,7 @@ pub(super) struct Priv {
     watch: Option<Watch>,
     orphans: Option<Orphans>,
     asking: VecDeque<orders::Asking>,
-    /// What was evicted while `[engine]` was away.
-    evicted: Vec<Prefix>,
+    evictions: evictions::Evictions,
     bans: bans::Bans,
     door: Option<gate::Door>,
     /// Who tells of what would be dropped, where nothing is.
@@ -132,7 +132,7 @@ impl Priv {
             hup: signals(&[SIGHUP]).map_err(system)?,
             orphans: Orphans::adopt().map_err(system)?,
             asking: VecDeque::new(),
-            evicted: Vec::new(),
+            evictions: evictions::Evictions::default(),
             bans: bans::Bans::default(),
             door: None,
             hooks: hooks::Hooks::default(),

@@ -21,6 +21,7 @@ mod serve {
     mod confirm;
     mod cut;
     mod doctor;
+    mod evictions;
     mod firewalld;
     mod flood;
     mod gate;

@@ -122,4 +122,18 @@ impl Claim {
     pub fn addresses(&self) -> impl Iterator<Item = Prefix> + use<> {
         self.addresses.into_iter().flatten()
     }
+
+    /// What is left of an open when no address that `gone` names is opened; what it replaces it has
+    /// ended all the same. A close stays as it is.
+    #[must_use]
+    pub fn without(self, gone: impl Fn(&Prefix) -> bool) -> Option<Claim> {
+        let left = self.addresses.map(|address| address.filter(|a| !gone(a)));
+        match (self.action, left) {
+            (Action::Close, _) => Some(self),
+            (Action::Open, [None, None]) => {
+                self.replace.then_some(Claim { action: Action::Close, ..self })
+            }
+            (Action::Open, addresses) => Some(Claim { addresses, ..self }),
+        }
+    }
 }

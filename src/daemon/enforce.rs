@@ -191,7 +191,7 @@ impl Enforcer {
         names.join(",")
     }
 
-    fn name(&self, client: ClientId) -> String {
+    pub(super) fn name(&self, client: ClientId) -> String {
         self.policy.client(client).map_or_else(|| client.to_string(), |a| a.name.to_string())
     }
 
@@ -347,8 +347,8 @@ impl Enforcer {
         claim
     }
 
-    /// Ends every lease on an address or within a prefix.
-    pub(super) fn evict(&mut self, prefix: &Prefix, now: Now) -> Vec<Claim> {
+    /// Ends every lease on an address or within a prefix: of how many clients and addresses.
+    pub(super) fn evict(&mut self, prefix: &Prefix, now: Now) -> usize {
         let change = self.leases.remove(|l| prefix.overlaps(&l.element().from));
         let mut ended: Vec<(ClientId, Prefix)> =
             change.ended.iter().map(|l| (l.client(), l.element().from)).collect();
@@ -356,7 +356,7 @@ impl Enforcer {
         ended.dedup();
         self.note(change, "evicted");
         self.apply(now);
-        ended.into_iter().map(|(client, address)| self.ended(client, address, false, now)).collect()
+        ended.len()
     }
 
     fn check(&mut self, done: Result<(), Error>, now: Now) {

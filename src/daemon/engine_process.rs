@@ -128,7 +128,9 @@ fn start(channel: &mut Channel) -> Result<Process, String> {
             Frame::End => break generation,
             Frame::Stop => return Err("told to stop before it began".into()),
             // Not of the configuration, and heard when there is somebody to hear it.
-            Frame::Decided(_) | Frame::Ask | Frame::Pardon(_) => early.push(frame),
+            Frame::Decided(_) | Frame::Evict(_) | Frame::Ask | Frame::Pardon(_) => {
+                early.push(frame);
+            }
             Frame::Remove(_) | Frame::Strike { .. } | Frame::Guess { .. } => {}
             Frame::Listen(_)
             | Frame::Capture(_)

@@ -12,13 +12,11 @@ use super::bytes::{Reader, Writer};
 use super::claim::encode_claim;
 use super::codes::{assurance_number, assurance_of, mode_number, mode_of};
 use super::config::{
-    Capturing, MOST_CAPTURED, MOST_HOURS, MOST_LISTENERS, MOST_RANGES, MOST_SERVICES, MOST_SOURCES,
+    Capturing, MOST_CAPTURED, MOST_HOURS, MOST_LISTENERS, MOST_SERVICES, MOST_SOURCES,
 };
 use super::hook::{Hook, KIND};
 use super::site::Site;
-use crate::access::{
-    Access, Claim, ClientId, Hours, OnExpiry, Ports, Prefix, Refuse, Service, ServiceId, Terms,
-};
+use crate::access::{Access, Claim, ClientId, Hours, Ports, Prefix, Service, ServiceId, Terms};
 use crate::crypto::{ClientKey, DoorKey, ServerId};
 use crate::engine::suspicion::{Ban, Pin, Rules, Verdict};
 use crate::engine::{Knock, Mode, Plain, Reject, Step, Window};
@@ -67,6 +65,9 @@ pub enum Frame {
     Capture(Capturing),
     /// Down: leases were ended or prolonged without a packet; to be remembered.
     Decided(Claim),
+    /// Down: all that was granted so far on this is ended; up, when that is remembered: what was
+    /// granted before it has been said.
+    Evict(Prefix),
     /// Down: say the counters.
     Ask,
     /// Down: write what there is and end.
@@ -151,13 +152,7 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
             2
         }
         Frame::Service(s) => {
-            w.put(&s.id.0).text(&s.name).put(&[s.require.map_or(0, assurance_number)]);
-            w.put(&[u8::from(s.on_expiry == OnExpiry::Cut), u8::from(s.refuse == Refuse::Reset)]);
-            w.put(&s.while_connected.unwrap_or_default().to_be_bytes());
-            w.put(&[s.ports.len().min(MOST_RANGES) as u8]);
-            for p in s.ports.iter().take(MOST_RANGES) {
-                w.ports(p);
-            }
+            w.service(s);
             3
         }
         Frame::Own(address) => {
@@ -204,6 +199,10 @@ pub fn encode(frame: &Frame, generation: u32) -> Bytes {
         Frame::Decided(claim) => {
             w.put(&encode_claim(claim));
             9
+        }
+        Frame::Evict(prefix) => {
+            w.prefix(prefix);
+            19
         }
         Frame::Ask => 10,
         Frame::Stop => 11,
@@ -304,7 +303,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
             Frame::Begin(Begin { server, window, become_user: some.then_some(user) })
         }
         2 => Frame::Door(DoorKey::new(r.take()?)),
-        3 => Frame::Service(service(&mut r)?),
+        3 => Frame::Service(r.service()?),
         4 => Frame::Own(r.address()?),
         5 => Frame::Client(read_access(&mut r)?, ClientKey::new(r.take()?)),
         6 => Frame::Remove(ClientId(r.take()?)),
@@ -335,6 +334,7 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         }
         17 => Frame::Knock(read_access(&mut r)?, r.knock()?),
         18 => Frame::Line(ClientId(r.take()?), r.steps()?),
+        19 => Frame::Evict(r.prefix()?),
         24 => {
             let (name, mode, count) = (r.text()?, mode_of(r.byte()?)?, r.byte()?);
             let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
@@ -354,17 +354,6 @@ pub fn decode(bytes: &[u8; FRAME]) -> Option<(Frame, u32)> {
         _ => return None,
     };
     (*encode(&frame, generation) == *bytes).then_some((frame, generation))
-}
-
-fn service(r: &mut Reader<'_>) -> Option<Service> {
-    let (id, name, require) = (ServiceId(r.take()?), r.text()?, r.byte()?);
-    let on_expiry = if r.flag()? { OnExpiry::Cut } else { OnExpiry::Keep };
-    let refuse = if r.flag()? { Refuse::Reset } else { Refuse::Drop };
-    let while_connected = Some(r.u32()?).filter(|seconds| *seconds != 0);
-    let require = if require == 0 { None } else { Some(assurance_of(require)?) };
-    let count = r.byte()?;
-    let ports = (0..count).map(|_| r.ports()).collect::<Option<Vec<Ports>>>()?;
-    Some(Service { id, name, ports, require, on_expiry, while_connected, refuse })
 }
 
 fn read_access(r: &mut Reader<'_>) -> Option<Access> {

@@ -174,6 +174,7 @@ impl Talk {
             | Frame::End
             | Frame::Listen(_)
             | Frame::Decided(_)
+            | Frame::Evict(_)
             | Frame::Ask
             | Frame::Stop
             | Frame::Grant(_)

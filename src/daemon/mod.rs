@@ -33,6 +33,7 @@ mod priv_process;
 mod rights;
 mod sequence;
 mod serve;
+mod service;
 mod suspect;
 mod syncer;
 mod system;

@@ -107,6 +107,7 @@ mod tests {
             Frame::Ban(Ban { prefix, until: Unix(9), times: 255 }),
             Frame::Unban(prefix),
             Frame::Pardon("192.0.2.0/24".parse().unwrap()),
+            Frame::Evict(prefix),
             Frame::Pin(pin),
             Frame::Rules(Rules { never, ..Rules::default() }),
         ];

@@ -2,7 +2,7 @@
 //! new segment of the journal has to repeat.
 
 use super::{Record, Reject};
-use crate::access::{Access, Action, Claim, ClientId, Denied, Prefix, Services};
+use crate::access::{Access, Action, Assurance, Claim, ClientId, Denied, Prefix, Services};
 use crate::time::{Mono, Now, Unix};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -232,6 +232,29 @@ impl Ledger {
     /// All claims in the order in which they were made.
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.claims.values()
+    }
+
+    /// What ends all that is remembered as open on that prefix: a close for each client and address.
+    pub(super) fn on(&self, prefix: &Prefix, now: Now) -> Vec<Claim> {
+        let mut ends: BTreeMap<(ClientId, Prefix), Claim> = BTreeMap::new();
+        for claim in self.claims().filter(|c| c.action == Action::Open && c.until > now.mono) {
+            for address in claim.addresses().filter(|a| a.overlaps(prefix)) {
+                let mut addresses = [None; 2];
+                addresses[usize::from(address.address().is_ipv6())] = Some(address);
+                let close = ends.entry((claim.client, address)).or_insert(Claim {
+                    client: claim.client,
+                    assurance: Assurance::Sealed,
+                    action: Action::Close,
+                    replace: false,
+                    addresses,
+                    services: Services::EMPTY,
+                    time: now.unix,
+                    until: claim.until,
+                });
+                close.until = close.until.max(claim.until);
+            }
+        }
+        ends.into_values().collect()
     }
 
     /// What a new segment repeats.

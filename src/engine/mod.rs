@@ -338,6 +338,13 @@ impl Engine {
         self.ledger.note(claim);
     }
 
+    /// An administrator has ended all that was granted so far on that prefix, wherever it is by now.
+    pub fn handle_evicted(&mut self, prefix: &Prefix, now: Now) {
+        for close in self.ledger.on(prefix, now) {
+            self.handle_decided(close);
+        }
+    }
+
     /// The record of this grant is written: from now on new segments repeat it.
     pub fn handle_recorded(&mut self, grant: &Grant) {
         self.ledger.note(*grant.claim());

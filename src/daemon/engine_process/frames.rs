@@ -101,6 +101,12 @@ impl Process {
                 let stays = self.outbox.handle_decided(&claim);
                 stays.into_iter().for_each(|claim| self.engine.handle_decided(claim));
             }
+            Frame::Evict(prefix) => {
+                self.engine.handle_evicted(&prefix, clock::now());
+                self.outbox.evict(&prefix);
+                // Behind what the channel has of before, in front of what is granted from now on.
+                channel.push(&Frame::Evict(prefix), generation, vec![]);
+            }
             Frame::Ask => {
                 self.counters[DROPPED] = self.dropped();
                 channel.push(&Frame::Counters(self.counters), generation, vec![]);

@@ -114,32 +114,49 @@ impl Outbox {
         }
     }
 
-    /// Takes back those of one client that `which` chooses.
-    fn take_back(&mut self, client: ClientId, which: impl Fn(&Claim) -> bool) {
+    /// That client is gone: nothing more is told of him.
+    pub(super) fn forget(&mut self, client: ClientId) {
         let own: Vec<u64> = self.of(client).collect();
-        for number in own {
-            let Some(at) = self.place(number) else { continue };
-            let taken = self.waiting.get_mut(at).and_then(|claim| claim.take_if(|c| which(c)));
-            if let Some(claim) = taken {
-                self.leave(number, &claim);
-            }
+        own.into_iter().for_each(|number| self.change(number, |_| None));
+    }
+
+    /// Puts something else in the place of one that waits, or nothing.
+    fn change(&mut self, number: u64, change: impl FnOnce(Claim) -> Option<Claim>) {
+        let place = self.place(number).and_then(|at| self.waiting.get_mut(at));
+        let Some((place, claim)) = place.and_then(|p| p.map(|claim| (p, claim))) else { return };
+        let left = change(claim);
+        *place = left;
+        if left.is_none() {
+            self.leave(number, &claim);
+        } else if left != Some(claim) && self.opens.get(&key(&claim)) == Some(&number) {
+            // It is of another kind now.
+            self.opens.remove(&key(&claim));
         }
     }
 
-    /// That client is gone: nothing more is told of him.
-    pub(super) fn forget(&mut self, client: ClientId) {
-        self.take_back(client, |_| true);
+    /// All that was granted so far on that prefix is ended, whatever its date.
+    pub(super) fn evict(&mut self, prefix: &Prefix) {
+        for number in self.first..self.first + self.waiting.len() as u64 {
+            self.change(number, |claim| claim.without(|a| a.overlaps(prefix)));
+        }
     }
 
     /// `[priv]` has ended leases by itself: opens from before that, which it has not heard of yet,
-    /// are taken back. Those of a later date stay, and what the journal has to say of them again is
-    /// returned.
+    /// are taken back, each as far as it is meant. Those of a later date stay, and what the journal
+    /// has to say of them again is returned.
     pub(super) fn handle_decided(&mut self, close: &Claim) -> Vec<Claim> {
         if close.action == Action::Open || !self.clients.contains_key(&close.client) {
             return Vec::new();
         }
         let ended = |c: &Claim| c.action == Action::Open && meets(close, c);
-        self.take_back(close.client, |c| ended(c) && c.time <= close.time);
+        let here = |a: &Prefix| close.replace || close.addresses().any(|b| a.overlaps(&b));
+        let own: Vec<u64> = self.of(close.client).collect();
+        for number in own {
+            self.change(number, |claim| match ended(&claim) && claim.time <= close.time {
+                true => claim.without(here),
+                false => Some(claim),
+            });
+        }
         let claim = |number: u64| *self.waiting.get(self.place(number)?)?;
         self.of(close.client).filter_map(claim).filter(ended).collect()
     }

@@ -1,6 +1,8 @@
 //! `[priv]`: the configuration, the leases and the firewall; nothing from the network.
 
 mod bans;
+mod evictions;
+mod frames;
 mod gate;
 mod hooks;
 mod orders;
@@ -9,20 +11,18 @@ mod partner;
 mod reload;
 mod roster;
 
-use super::channel::Broken;
 use super::clients::Clients;
 use super::config::{Config, ServerKey};
 use super::control;
 use super::enforce::Enforcer;
-use super::frame::Frame;
 use super::last_good;
 use super::observe::Observer;
 use super::system::{Partner, ServeError, own_addresses};
 use super::timer::Timer;
 use super::{clock, watch::Watch};
-use crate::access::{Action, Claim, Policy, Prefix};
+use crate::access::{Claim, Policy};
 use crate::firewall::Firewall;
-use crate::time::{Mono, Now};
+use crate::time::Mono;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use orphans::Orphans;
 use roster::{Feed, Known};
@@ -42,10 +42,6 @@ const PATIENCE: u64 = 60_000;
 const PAUSE: (u64, u64) = (100, 5_000);
 /// The most frames that may wait for an `[engine]` that does not read them.
 const MOST_WAITING: usize = 200_000;
-/// The most frames of `[engine]` that are taken in one turn.
-const FRAMES: usize = 4_096;
-/// The most claims that an `[engine]` can remember.
-const MOST_RESTORED: usize = 1_000_000;
 /// Changes in the clients' directory are gathered for so long: ms.
 const GATHER: u64 = 100;
 
@@ -80,8 +76,7 @@ pub(super) struct Priv {
     watch: Option<Watch>,
     orphans: Option<Orphans>,
     asking: VecDeque<orders::Asking>,
-    /// What was evicted while `[engine]` was away.
-    evicted: Vec<Prefix>,
+    evictions: evictions::Evictions,
     bans: bans::Bans,
     door: Option<gate::Door>,
     /// Who tells of what would be dropped, where nothing is.
@@ -137,7 +132,7 @@ impl Priv {
             hup: signals(&[SIGHUP]).map_err(system)?,
             orphans: Orphans::adopt().map_err(system)?,
             asking: VecDeque::new(),
-            evicted: Vec::new(),
+            evictions: evictions::Evictions::default(),
             bans: bans::Bans::default(),
             door: None,
             hooks: hooks::Hooks::default(),
@@ -175,7 +170,7 @@ impl Priv {
                 self.farewell(clock::now());
                 return Ok(());
             }
-            self.turn(clock::now())?;
+            self.turn()?;
             if self.unconfirmed.is_some_and(|at| at <= clock::now().mono) {
                 return Err(ServeError::System("not confirmed in time".into()));
             }
@@ -234,14 +229,18 @@ impl Priv {
         engine || self.door.as_ref().is_some_and(gate::Door::is_ready) || self.hooks.is_ready()
     }
 
-    fn turn(&mut self, now: Now) -> Result<(), ServeError> {
+    /// Does what there is to do. A call to the firewall can wait for seconds: whatever was said or
+    /// asked for meanwhile is judged by the moment at which it is read.
+    fn turn(&mut self) -> Result<(), ServeError> {
+        let now = clock::now();
         // What is overdue is shut before anything is opened.
         self.enforcer.handle_timeout(now);
         self.say_prolonged();
         if let Some(observer) = &mut self.observer {
             observer.look(&mut *self.enforcer.firewall, now);
         }
-        self.listen_to_engine(now)?;
+        self.listen_to_engine()?;
+        let now = clock::now();
         self.look_after(now);
         self.listen_to_gate(now);
         self.look_after_gate(now);
@@ -261,8 +260,9 @@ impl Priv {
             let _ = self.reload(now);
         }
         while let Ok((stream, order)) = control::take(&self.control) {
-            self.obey(stream, &order, now);
+            self.obey(stream, &order, clock::now());
         }
+        let now = clock::now();
         self.tend_hooks(now);
         self.feed();
         if let Some(engine) = &mut self.engine {
@@ -277,85 +277,6 @@ impl Priv {
             orphans.bury(&ours);
         }
         Ok(())
-    }
-
-    /// Everything that `[engine]` has said.
-    fn listen_to_engine(&mut self, now: Now) -> Result<(), ServeError> {
-        let gathered = super::log::gather();
-        // Bounded, so that timers and control get their turn whatever comes.
-        for _ in 0..FRAMES {
-            let Some(engine) = &mut self.engine else { break };
-            match engine.channel.next() {
-                Ok(Some((frame, _))) => {
-                    if let Err(why) = self.handle_frame(frame, now)? {
-                        self.engine_lost(&why, now);
-                    }
-                }
-                Ok(None) => break,
-                Err(why) => self.engine_lost(&why, now),
-            }
-        }
-        drop(gathered);
-        // Before all leases are known the kernel is told nothing: then all at once.
-        if self.restored {
-            self.enforcer.apply(now);
-        }
-        Ok(())
-    }
-
-    fn handle_frame(&mut self, frame: Frame, now: Now) -> Result<Result<(), Broken>, ServeError> {
-        match frame {
-            Frame::Grant(claim) if self.restored => {
-                if !self.enforcer.take(&claim, now)
-                    && claim.action == Action::Open
-                    && let Some(engine) = &mut self.engine
-                {
-                    // Its journal says that it was granted; a restart must not believe that.
-                    let closed = Claim { action: Action::Close, ..claim };
-                    engine.channel.push(&Frame::Decided(closed), self.generation, vec![]);
-                    // A sound [engine] reads what it is told.
-                    if engine.channel.waiting() > MOST_WAITING {
-                        return Ok(Err(Broken::Frame));
-                    }
-                }
-            }
-            // Applied all at once: one by one on the leases that are there they would end some of
-            // them for a moment.
-            Frame::Restore(claim) if !self.restored && self.restoring.len() < MOST_RESTORED => {
-                self.restoring.push(claim);
-            }
-            Frame::Restored(seen) if !self.restored => self.go(seen, now)?,
-            Frame::Counters(counters) => self.tell_status(Some(&counters)),
-            Frame::Ban(ban) => self.ban(ban, now),
-            Frame::Unban(prefix) => self.unban(prefix, now),
-            Frame::Verdict { .. } => self.tell_gate(&frame),
-            Frame::Pin(pin) => self.replace_pin(pin),
-            Frame::Hook(part) => return Ok(self.hear_hook(&part)),
-            Frame::Strike { .. }
-            | Frame::Guess { .. }
-            | Frame::Pardon(_)
-            | Frame::Rules(_)
-            | Frame::Site(_)
-            | Frame::Grant(_)
-            | Frame::Restore(_)
-            | Frame::Restored(_)
-            | Frame::Begin(_)
-            | Frame::Door(_)
-            | Frame::Service(_)
-            | Frame::Own(_)
-            | Frame::Client(..)
-            | Frame::Plain(..)
-            | Frame::Knock(..)
-            | Frame::Line(..)
-            | Frame::Remove(_)
-            | Frame::End
-            | Frame::Listen(_)
-            | Frame::Capture(_)
-            | Frame::Decided(_)
-            | Frame::Ask
-            | Frame::Stop => return Ok(Err(Broken::Frame)),
-        }
-        Ok(Ok(()))
     }
 }
 

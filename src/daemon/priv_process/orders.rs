@@ -1,7 +1,6 @@
 //! Orders and questions over the control socket.
 
 use super::Priv;
-use crate::access::Prefix;
 use crate::daemon::control::{self, Order};
 use crate::daemon::frame::{ACCEPTED, COUNTERS, DROPPED, Frame};
 use crate::daemon::{clock, last_good};
@@ -11,7 +10,7 @@ use serde_json::json;
 use std::os::unix::net::UnixStream;
 
 /// The most who wait for a word of `[engine]` at one time.
-const MOST_ASKING: usize = 16;
+pub(super) const MOST_ASKING: usize = 16;
 
 /// Somebody who waits for a word of `[engine]`.
 pub(super) enum Asking {
@@ -41,36 +40,13 @@ impl Priv {
                 }
             }
             Order::Leases => control::answer(&stream, &self.enforcer.listing(now)),
-            Order::Evict(prefix) => {
-                let answer = json!({ "ended": self.evict(prefix, now) });
-                control::answer(&stream, &answer);
-                if !self.restored || self.engine.is_none() {
-                    self.evicted.push(*prefix);
-                }
-            }
+            Order::Evict(prefix) => self.evict(stream, *prefix, now),
             Order::Bans => control::answer(&stream, &self.list_bans(now)),
             Order::Pardon(prefix) => {
                 let answer = json!({ "ended": self.pardon(prefix, now) });
                 control::answer(&stream, &answer);
             }
             Order::Status => self.ask(Asking::Status(stream)),
-        }
-    }
-
-    fn evict(&mut self, prefix: &Prefix, now: Now) -> usize {
-        let claims = self.enforcer.evict(prefix, now);
-        if let Some(engine) = &mut self.engine {
-            for claim in &claims {
-                engine.channel.push(&Frame::Decided(*claim), self.generation, vec![]);
-            }
-        }
-        claims.len()
-    }
-
-    /// Evicts again what was evicted while `[engine]` was away: its journal has not heard of it.
-    pub(super) fn evict_again(&mut self, now: Now) {
-        for prefix in std::mem::take(&mut self.evicted) {
-            self.evict(&prefix, now);
         }
     }
 
@@ -122,6 +98,9 @@ impl Priv {
 
     /// Answers who has asked first; without counters, where `[engine]` is gone, all who have.
     pub(super) fn tell_status(&mut self, counters: Option<&[u64; COUNTERS]>) {
+        if counters.is_none() {
+            self.miss_evictions();
+        }
         while let Some(asking) = self.asking.pop_front() {
             self.answer(&asking, counters);
             if counters.is_some() {

@@ -36,9 +36,8 @@ impl Priv {
             if fds[1].any().unwrap_or(false) {
                 return Err(ServeError::System("told to stop before it was ready".into()));
             }
-            let now = clock::now();
-            self.listen_to_engine(now)?;
-            self.look_after(now);
+            self.listen_to_engine()?;
+            self.look_after(clock::now());
         }
         self.open_gate(clock::now())
     }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::access::Assurance;
 use proptest::prelude::*;
 
 const START: u64 = 1_000_000;
@@ -16,6 +15,29 @@ fn claim(client: u8, host: u8, open: bool, replace: bool, at: u64, ms: u64) -> C
         time: Unix(START + at),
         until: Mono(at + ms),
     }
+}
+
+#[test]
+fn what_ends_a_prefix_ends_all_that_is_open_there_and_nothing_else() {
+    let mut ledger = Ledger::default();
+    let now = Now { unix: Unix(START + 10), mono: Mono(10) };
+    let six = "2001:db8::1".parse().unwrap();
+    let two = claim(1, 2, true, false, 60, 100);
+    ledger.note(Claim { addresses: [two.addresses[0], Some(six)], ..two });
+    ledger.note(claim(1, 1, true, false, 0, 50));
+    ledger.note(claim(1, 1, true, true, 0, 90));
+    ledger.note(claim(2, 1, true, false, 0, 10));
+    ledger.note(claim(2, 2, false, false, 0, 50));
+    let close = |host, until| Claim {
+        time: now.unix,
+        until: Mono(until),
+        ..claim(1, host, false, false, 0, 0)
+    };
+    let on = |prefix: &str| ledger.on(&prefix.parse().unwrap(), now);
+    assert_eq!(on("192.0.2.0/24"), [close(1, 90), close(2, 160)]);
+    assert_eq!(on("192.0.2.2"), [close(2, 160)]);
+    assert_eq!(on("2001:db8::/64"), [Claim { addresses: [None, Some(six)], ..close(1, 160) }]);
+    assert_eq!(on("198.51.100.0/24"), []);
 }
 
 proptest! {

@@ -52,6 +52,7 @@ pub fn frames(access: &Access) -> Vec<(&'static str, Frame)> {
         ("ban", Frame::Ban(ban)),
         ("unban", Frame::Unban(prefix)),
         ("pardon", Frame::Pardon(prefix)),
+        ("evict", Frame::Evict(prefix)),
         ("pin", Frame::Pin(pin())),
         ("rules", Frame::Rules(rules)),
         ("site-user", Frame::Site(Site::User(Some((990, 990))))),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::{ServiceId, Wanted};
 use crate::time::{Mono, Unix};
 use proptest::prelude::*;
 use std::os::unix::net::UnixStream;
@@ -96,25 +97,150 @@ fn all_of_it_passes_a_socket_that_takes_little_at_a_time() {
     assert_eq!(have, (0..10_000).collect::<Vec<_>>());
 }
 
-/// What is open after all of them, by client and address, as `[priv]` does it.
-fn outcome(claims: &[Claim]) -> BTreeMap<(ClientId, Prefix), Mono> {
+/// The same for an IPv6 address too.
+fn both(claim: Claim) -> Claim {
+    Claim { addresses: [claim.addresses[0], Some("2001:db8::1".parse().unwrap())], ..claim }
+}
+
+/// The same for the IPv6 address alone.
+fn six(claim: Claim) -> Claim {
+    Claim { addresses: [None, both(claim).addresses[1]], ..claim }
+}
+
+#[test]
+fn of_two_addresses_the_one_that_was_not_ended_stays() {
+    let mut outbox = Outbox::default();
+    outbox.push(both(open(1, 1, 1)));
+    assert_eq!(outbox.handle_decided(&close(1, 1, 9)), []);
+    assert_eq!(all(&mut outbox), [six(open(1, 1, 1))]);
+    // It is of another kind: the same words again are a grant of their own.
+    outbox.push(both(open(1, 1, 1)));
+    outbox.evict(&"192.0.2.0/24".parse().unwrap());
+    outbox.push(both(open(1, 1, 12)));
+    assert_eq!(all(&mut outbox), [six(open(1, 1, 1)), both(open(1, 1, 12))]);
+    outbox.push(both(open(1, 1, 1)));
+    let everywhere = Claim { replace: true, ..close(1, 9, 9) };
+    assert_eq!(outbox.handle_decided(&everywhere), []);
+    assert_eq!(all(&mut outbox), []);
+    assert!(outbox.opens.is_empty() && outbox.clients.is_empty());
+}
+
+#[test]
+fn what_moved_to_an_address_that_was_ended_has_left_the_others() {
+    let moved = Claim { replace: true, ..open(1, 1, 1) };
+    let left = Claim { action: Action::Close, ..moved };
+    let mut outbox = Outbox::default();
+    outbox.push(moved);
+    assert_eq!(outbox.handle_decided(&close(1, 1, 9)), []);
+    assert_eq!(all(&mut outbox), [left]);
+    outbox.push(moved);
+    outbox.push(open(2, 2, 99));
+    outbox.evict(&"192.0.2.0/24".parse().unwrap());
+    assert_eq!(all(&mut outbox), [left]);
+    outbox.push(both(moved));
+    outbox.evict(&"192.0.2.1".parse().unwrap());
+    assert_eq!(all(&mut outbox), [six(moved)]);
+    assert!(outbox.opens.is_empty() && outbox.clients.is_empty());
+}
+
+type Leases = BTreeMap<(ClientId, Prefix, ServiceId), Mono>;
+
+const SERVICES: [ServiceId; 2] = [ServiceId([1; 4]), ServiceId([2; 4])];
+
+/// Which services it means; where it names none, all.
+fn named(claim: &Claim) -> Vec<ServiceId> {
+    let named = |wanted: Wanted| match wanted {
+        Wanted::Named(id) => id,
+        Wanted::Ports(_) => unreachable!(),
+    };
+    match claim.services.is_empty() {
+        true => SERVICES.to_vec(),
+        false => claim.services.iter().map(named).collect(),
+    }
+}
+
+/// What is open after all of them, as `[priv]` does it.
+fn outcome(claims: &[Claim]) -> Leases {
     let mut leases = BTreeMap::new();
     for claim in claims {
-        let address = claim.addresses[0].unwrap();
-        let ended = |(client, from): &(ClientId, Prefix)| {
+        let (addresses, services) = (claim.addresses().collect::<Vec<_>>(), named(claim));
+        let ended = |(client, from, to): &(ClientId, Prefix, ServiceId)| {
             *client == claim.client
+                && services.contains(to)
                 && match claim.action {
-                    Action::Open => claim.replace && *from != address,
-                    Action::Close => claim.replace || *from == address,
+                    Action::Open => claim.replace && !addresses.contains(from),
+                    Action::Close => claim.replace || addresses.contains(from),
                 }
         };
         leases.retain(|lease, _| !ended(lease));
         if claim.action == Action::Open {
-            let until = leases.entry((claim.client, address)).or_insert(claim.until);
-            *until = claim.until.max(*until);
+            for from in &addresses {
+                for to in &services {
+                    let until = leases.entry((claim.client, *from, *to)).or_insert(claim.until);
+                    *until = claim.until.max(*until);
+                }
+            }
         }
     }
     leases
+}
+
+/// A claim of few clients, addresses and services.
+fn any_claim() -> impl Strategy<Value = Claim> {
+    let addresses =
+        prop_oneof![Just((1, 0)), Just((2, 0)), Just((0, 1)), Just((1, 1)), Just((2, 1))];
+    let services = prop_oneof![Just(&SERVICES[..0]), Just(&SERVICES[..1]), Just(&SERVICES[..])];
+    let what = (1u8..3, addresses, services, any::<bool>(), prop::bool::weighted(0.2), 0u64..50);
+    what.prop_map(|(client, (v4, v6), services, opens, replace, at)| {
+        let action = if opens { Action::Open } else { Action::Close };
+        let claim = claim(client, v4, action, at);
+        let named: Vec<Wanted> = services.iter().map(|id| Wanted::Named(*id)).collect();
+        let v6: Option<Prefix> = (v6 > 0).then(|| "2001:db8::1".parse().unwrap());
+        Claim {
+            replace,
+            addresses: [claim.addresses[0].filter(|_| v4 > 0), v6],
+            services: Services::new(&named).unwrap(),
+            ..claim
+        }
+    })
+}
+
+/// What `[priv]` has ended, as words: a grant that opens nothing more, but has ended something.
+fn taken_back(
+    said: &mut [Claim],
+    is_meant: impl Fn(&Claim) -> bool,
+    here: impl Fn(Prefix) -> bool,
+) {
+    for claim in said.iter_mut().filter(|c| c.action == Action::Open && is_meant(c)) {
+        let left: Vec<Prefix> = claim.addresses().filter(|a| !here(*a)).collect();
+        match (left.is_empty(), claim.replace) {
+            (true, true) => claim.action = Action::Close,
+            // A close of nothing.
+            (true, false) => (claim.action, claim.addresses) = (Action::Close, [None, None]),
+            (false, _) => {
+                claim.addresses = claim.addresses.map(|a| a.filter(|a| left.contains(a)));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Said(Claim),
+    Decided(Claim),
+    Evicted(Prefix),
+    Told,
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let prefix = prop_oneof![Just("192.0.2.1"), Just("192.0.2.0/24"), Just("2001:db8::/64")];
+    let ended = |c: Claim| Claim { action: Action::Close, time: c.time.plus(20), ..c };
+    prop_oneof![
+        6 => any_claim().prop_map(Event::Said),
+        2 => any_claim().prop_map(move |c| Event::Decided(ended(c))),
+        1 => prefix.prop_map(|p| Event::Evicted(p.parse().unwrap())),
+        1 => Just(Event::Told),
+    ]
 }
 
 proptest! {
@@ -122,13 +248,10 @@ proptest! {
     /// can be merged no more than one of a kind waits.
     #[test]
     fn merging_changes_no_outcome(
-        steps in prop::collection::vec(
-            (1u8..3, 1u8..4, any::<bool>(), prop::bool::weighted(0.2), 0u64..50, 0usize..3), 0..40),
+        steps in prop::collection::vec((any_claim(), 0usize..3), 0..40),
     ) {
         let (mut outbox, mut told, mut said) = (Outbox::default(), Vec::new(), Vec::new());
-        for (client, host, opens, replace, at, pops) in steps {
-            let action = if opens { Action::Open } else { Action::Close };
-            let claim = Claim { replace, ..claim(client, host, action, at) };
+        for (claim, pops) in steps {
             said.push(claim);
             outbox.push(claim);
             told.extend((0..pops).filter_map(|_| outbox.pop()));
@@ -136,6 +259,44 @@ proptest! {
         prop_assert_eq!(outbox.opens.len() <= outbox.len(), true);
         told.extend(all(&mut outbox));
         prop_assert_eq!(outcome(&told), outcome(&said));
+        prop_assert!(outbox.opens.is_empty() && outbox.clients.is_empty());
+    }
+
+    /// What `[priv]` has ended by itself takes from what waits those addresses and nothing else.
+    #[test]
+    fn no_more_is_taken_back_than_was_ended(events in prop::collection::vec(any_event(), 0..40)) {
+        let (mut outbox, mut told) = (Outbox::default(), Vec::new());
+        let (mut said, mut waits): (Vec<Claim>, Vec<Claim>) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Said(claim) => {
+                    waits.push(claim);
+                    outbox.push(claim);
+                }
+                Event::Decided(close) => {
+                    let stays = outbox.handle_decided(&close);
+                    let same = |c: &Claim| close.services.is_empty() || c.services == close.services;
+                    let own = |c: &Claim| c.client == close.client && same(c);
+                    let here = |a: Prefix| close.replace || close.addresses().any(|b| a == b);
+                    taken_back(&mut waits, |c| own(c) && c.time <= close.time, here);
+                    prop_assert!(stays.iter().all(|c| own(c) && c.action == Action::Open));
+                    prop_assert!(stays.iter().all(|c| c.time > close.time && c.addresses().any(here)));
+                }
+                Event::Evicted(prefix) => {
+                    outbox.evict(&prefix);
+                    taken_back(&mut waits, |_| true, |a| prefix.contains(&a));
+                }
+                Event::Told => {
+                    told.extend(all(&mut outbox));
+                    said.append(&mut waits);
+                }
+            }
+        }
+        told.extend(all(&mut outbox));
+        said.append(&mut waits);
+        // What was asked for twice can be merged into the one whose date is later.
+        let open = |claims: &[Claim]| outcome(claims).into_keys().collect::<Vec<_>>();
+        prop_assert_eq!(open(&told), open(&said));
         prop_assert!(outbox.opens.is_empty() && outbox.clients.is_empty());
     }
 }

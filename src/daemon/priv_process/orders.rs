@@ -17,8 +17,8 @@ const MOST_ASKING: usize = 16;
 pub(super) enum Asking {
     /// How it is.
     Status(UnixStream),
-    /// That it works with so many clients.
-    Reload(UnixStream, usize),
+    /// That it works with what is said here.
+    Reload(UnixStream, serde_json::Value),
 }
 
 impl Priv {
@@ -32,14 +32,8 @@ impl Priv {
                 }
                 control::answer(&stream, &json!({ "confirmed": waited }));
             }
-            Order::Reload => {
-                match self.reload(now) {
-                    // Done is what [engine] has taken; one that begins may take its time.
-                    Ok(()) if self.restored => self.reloading(stream),
-                    Ok(()) => control::answer(&stream, &reloaded(self.names.len())),
-                    Err(why) => control::answer(&stream, &json!({ "error": why })),
-                }
-            }
+            Order::Reload => self.reload_for(stream, None, now),
+            Order::Revoke(name) => self.reload_for(stream, Some(name), now),
             Order::Leases => control::answer(&stream, &self.enforcer.listing(now)),
             Order::Evict(prefix) => {
                 let answer = json!({ "ended": self.evict(prefix, now) });
@@ -54,6 +48,22 @@ impl Priv {
                 control::answer(&stream, &answer);
             }
             Order::Status => self.ask(Asking::Status(stream)),
+        }
+    }
+
+    /// Reads the files again for somebody who wants to know whether a client is known then.
+    fn reload_for(&mut self, stream: UnixStream, name: Option<&str>, now: Now) {
+        match self.reload(now) {
+            Ok(()) => {
+                let known = name.map(|name| self.knows(name));
+                let done = json!({ "clients": self.names.len(), "known": known });
+                match self.restored {
+                    // Done is what [engine] has taken; one that begins may take its time.
+                    true => self.reloading(stream, done),
+                    false => control::answer(&stream, &done),
+                }
+            }
+            Err(why) => control::answer(&stream, &json!({ "error": why })),
         }
     }
 
@@ -116,7 +126,7 @@ impl Priv {
     fn answer(&self, asking: &Asking, counters: Option<&[u64; COUNTERS]>) {
         match asking {
             Asking::Status(stream) => control::answer(stream, &self.status(counters)),
-            Asking::Reload(stream, clients) => control::answer(stream, &reloaded(*clients)),
+            Asking::Reload(stream, done) => control::answer(stream, done),
         }
     }
 
@@ -129,8 +139,4 @@ impl Priv {
             }
         }
     }
-}
-
-fn reloaded(clients: usize) -> serde_json::Value {
-    json!({ "clients": clients })
 }

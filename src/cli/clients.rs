@@ -90,7 +90,9 @@ pub(super) fn revoke(name: &str, config: &Path) -> Result<(), String> {
         Ok(answer) => match (answer.get("error").and_then(|e| e.as_str()), answer.get("known")) {
             (Some(why), _) => wrong(&format!("the server did not take it over: {why}")),
             (None, Some(serde_json::Value::Bool(false))) => said("its leases have ended"),
-            (None, _) => wrong("the server still knows it: its log says why"),
+            (None, _) => {
+                wrong("the server still knows it: its log says why, or server.toml has it")
+            }
         },
         Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => {
             said("no server is running here")

@@ -9,6 +9,7 @@ use super::Priv;
 use super::orders::Asking;
 use crate::access::{Access, Claim, ClientId, Policy};
 use crate::crypto::{ClientKey, Print, ServerId};
+use crate::daemon::channel::Channel;
 use crate::daemon::clients::{Clients, Loaded};
 use crate::daemon::config::{Legacy, ServerKey};
 use crate::daemon::frame::Frame;
@@ -72,6 +73,15 @@ impl Feed {
             }
         }
         self.rest.pop_front()
+    }
+
+    /// Puts as much of it into the channel as that is to hold; true: that was all.
+    fn fill(&mut self, channel: &mut Channel, generation: u32, policy: &Policy) -> bool {
+        while channel.waiting() < PORTION {
+            let Some(frame) = self.next(policy) else { break };
+            channel.push(&frame, generation, vec![]);
+        }
+        !self.waits()
     }
 }
 
@@ -204,11 +214,7 @@ impl Priv {
         if !self.feed.waits() {
             return;
         }
-        while engine.channel.waiting() < PORTION {
-            let Some(frame) = self.feed.next(&self.enforcer.policy) else { break };
-            engine.channel.push(&frame, self.generation, vec![]);
-        }
-        if self.feed.waits() {
+        if !self.feed.fill(&mut engine.channel, self.generation, &self.enforcer.policy) {
             return;
         }
         // The files' text and all keys are gone: what they took is the system's again.
@@ -225,5 +231,26 @@ fn say(lines: Vec<String>, level: log::Level) {
     lines.iter().take(LINES).for_each(|line| log::log!(level, "{line}"));
     if more > 0 {
         log::log!(level, "and {more} more such lines");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_is_over_when_its_last_frame_fills_the_portion() {
+        let policy = Policy::new(Vec::new(), Vec::new());
+        for (frames, over) in
+            [(0, true), (PORTION - 1, true), (PORTION, true), (PORTION + 1, false)]
+        {
+            // Nobody reads what it sends.
+            let (here, _there) = UnixStream::pair().unwrap();
+            let mut channel = Channel::new(here, false).unwrap();
+            let rest = (0..frames).map(|_| Frame::End).collect();
+            let mut feed = Feed { rest, ..Feed::default() };
+            assert_eq!(feed.fill(&mut channel, 1, &policy), over, "{frames} frames");
+            assert_eq!(channel.waiting(), frames.min(PORTION));
+        }
     }
 }

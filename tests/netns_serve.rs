@@ -33,6 +33,7 @@ mod serve {
     mod knock;
     mod machine;
     mod many;
+    mod mistakes;
     mod observe;
     mod orders;
     mod pinhole;

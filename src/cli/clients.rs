@@ -61,30 +61,42 @@ pub(super) fn revoke(name: &str, config: &Path) -> Result<(), String> {
         return loaded.map(|_| ());
     }
     // A mistake in server.toml must not keep anybody from being revoked.
-    match take_out(&config.with_file_name("clients"), name) {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(format!("no client `{name}`: `opensesame-spa clients` lists them"));
-        }
-        Err(why) => {
-            return Err(format!(
-                "{name} may still be in a file, so mend it and say this again: {why}"
-            ));
-        }
-    }
-    let config = loaded.map_err(|why| {
-        format!("{name} is removed, but whether a server runs here cannot be known: {why}")
+    let taken = take_out(&config.with_file_name("clients"), name).map_err(|why| {
+        format!("{name} may still be in a file, so mend it and say this again: {why}")
     })?;
-    match ask(&config.server.control, &Order::Reload) {
-        Ok(answer) => match answer.get("error").and_then(|e| e.as_str()) {
-            None => print(&format!("revoked {name}: its leases have ended\n")),
-            Some(why) => {
-                Err(format!("{name} is removed, but the server did not take it over: {why}"))
+    let left: Vec<String> = taken.failed.iter().map(ToString::to_string).collect();
+    let left = (!left.is_empty()).then(|| {
+        let files = left.join("; ");
+        format!("{name} may still be in what could not be looked through, so mend it and say this again: {files}")
+    });
+    let removed = match taken.found {
+        true => format!("{name} is removed"),
+        false => format!("no client `{name}`: `opensesame-spa clients` lists them"),
+    };
+    let said = |what: &str| match &left {
+        Some(left) => Err(format!("{removed}; {what}; {left}")),
+        None if taken.found => print(&format!("revoked {name}: {what}\n")),
+        None => Err(removed.clone()),
+    };
+    // Whatever was found: the server may know one who is in no file any more.
+    let config = loaded.map_err(|why| {
+        format!("{removed}, but whether a server runs here cannot be known: {why}")
+    })?;
+    let wrong = |why: &str| {
+        let left = left.iter().map(|left| format!("; {left}")).collect::<String>();
+        Err(format!("{removed}, but {why}{left}"))
+    };
+    match ask(&config.server.control, &Order::Revoke(name.into())) {
+        Ok(answer) => match (answer.get("error").and_then(|e| e.as_str()), answer.get("known")) {
+            (Some(why), _) => wrong(&format!("the server did not take it over: {why}")),
+            (None, Some(serde_json::Value::Bool(false))) => said("its leases have ended"),
+            (None, _) => {
+                wrong("the server still knows it: its log says why, or server.toml has it")
             }
         },
         Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => {
-            print(&format!("revoked {name}: no server is running here\n"))
+            said("no server is running here")
         }
-        Err(e) => Err(format!("{name} is removed, but the server did not answer: {e}")),
+        Err(e) => wrong(&format!("the server did not answer: {e}")),
     }
 }

@@ -4,7 +4,7 @@ use super::{Config as ConfigArg, print};
 use crate::access::{ClientId, Ports};
 use crate::client::{Profile, Target};
 use crate::crypto::{ClientKey, random};
-use crate::daemon::clients::all;
+use crate::daemon::clients::{all, lock};
 use crate::daemon::clock;
 use crate::daemon::config::{
     ClientFile, Config, Overrides, ServerKey, duration, is_door, is_name, write_new,
@@ -52,6 +52,8 @@ impl Invite {
         let config = Config::load(&self.config.config).map_err(|e| e.to_string())?;
         let server = ServerKey::load(&config.key_path()).map_err(|e| e.to_string())?;
         let path = config.clients_dir().join(format!("{}.toml", self.name));
+        // What is looked up stays so until it is written.
+        let lock = lock(&config.clients_dir()).map_err(|e| e.to_string())?;
         let client = match self.again {
             true => self.find(&config)?,
             false => self.create(&config, &server)?,
@@ -70,6 +72,7 @@ impl Invite {
         if !self.again {
             write_new(&path, &client.to_text(), false).map_err(|e| e.to_string())?;
         }
+        drop(lock);
         let handed = match &shown {
             Some(text) => print(text),
             None => write_new(&out, &profile.to_text(), false).map_err(|e| e.to_string()),
@@ -144,7 +147,7 @@ impl Invite {
 /// Names that are taken, and the ids of those that can be read.
 fn taken(config: &Config) -> Result<Vec<(String, Option<ClientId>)>, String> {
     let all = all(config).map_err(|e| e.to_string())?.into_iter();
-    Ok(all.map(|f| (f.name.unwrap_or_default(), f.client.ok().map(|c| c.id))).collect())
+    Ok(all.map(|f| (f.name.unwrap_or_default(), f.id)).collect())
 }
 
 fn profile(config: &Config, server: &ServerKey, client: &ClientFile) -> Result<Profile, String> {

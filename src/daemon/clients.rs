@@ -3,7 +3,7 @@
 use super::config::{
     ClientFile, ClientText, Config, ConfigError, Found, Rest, ServerKey, write_new,
 };
-use crate::access::{Access, ServiceId, Terms};
+use crate::access::{Access, ClientId, ServiceId, Terms};
 use crate::crypto::{ClientKey, NoRandomness, Print};
 use nix::fcntl::{Flock, FlockArg};
 use std::cmp::Ordering;
@@ -31,10 +31,12 @@ pub struct Loaded {
 pub enum Whose {
     /// The client of that name.
     Client(Arc<str>),
-    /// All clients of that file.
-    File(Arc<str>),
+    /// All clients of that file; with names: those of them who stand in it still.
+    File(Arc<str>, Option<Vec<Arc<str>>>),
     /// Somebody whose name cannot be read.
     Somebody,
+    /// Somebody of that name, who has what another one had first.
+    Double(Arc<str>),
 }
 
 /// All files of the directory.
@@ -44,6 +46,16 @@ pub struct Clients {
     pub sound: Vec<Loaded>,
     /// Those that are not, with the reason; a client that was there before stays as it was.
     pub faulty: Vec<(Whose, ConfigError)>,
+    /// What those that are not have all the same.
+    taken: Vec<Taken>,
+}
+
+/// What a client has that is not sound: nobody who comes behind it may have it.
+struct Taken {
+    name: Option<Arc<str>>,
+    id: Option<ClientId>,
+    /// How many sound ones come before it.
+    behind: usize,
 }
 
 /// What every client is held against.
@@ -75,7 +87,7 @@ impl Clients {
             let text = ClientText::read(&path);
             match text.as_ref().map_err(Clone::clone).and_then(ClientText::clients) {
                 Ok(found) => found.for_each(|one| clients.add(&mut reader, &file, &path, one)),
-                Err(why) => clients.faulty.push((Whose::File(file), why)),
+                Err(why) => clients.fail(file, names(&path, text.as_ref().ok()), why),
             }
         }
         clients.divide(config);
@@ -83,7 +95,7 @@ impl Clients {
     }
 
     fn add(&mut self, reader: &mut Reader<'_>, file: &Arc<str>, path: &Path, found: Found) {
-        let Found { name, line, client } = found;
+        let Found { name, id, line, client } = found;
         let own = name.as_deref() == Some(&**file);
         match client.and_then(|client| reader.check(path, line, client)) {
             Ok((mut access, key, print)) => {
@@ -93,22 +105,47 @@ impl Clients {
                 self.sound.push(Loaded { access, key, print, file: Arc::clone(file), line });
             }
             Err(why) => {
-                let whose = name.map_or(Whose::Somebody, |name| Whose::Client(name.into()));
+                let name: Option<Arc<str>> = name.map(Arc::from);
+                let whose = name.clone().map_or(Whose::Somebody, Whose::Client);
+                self.taken.push(Taken { name, id, behind: self.sound.len() });
                 self.faulty.push((whose, why));
             }
         }
+    }
+
+    /// A file of which no client can be known; who stands in it may be.
+    fn fail(&mut self, file: Arc<str>, names: Option<Vec<Named>>, why: ConfigError) {
+        let names = names.map(|names| {
+            let one = |(name, id): Named| {
+                let name: Arc<str> = name.into();
+                let taken = Taken { name: Some(Arc::clone(&name)), id, behind: self.sound.len() };
+                self.taken.push(taken);
+                name
+            };
+            names.into_iter().map(one).collect()
+        });
+        self.faulty.push((Whose::File(file, names), why));
     }
 
     /// Takes out whoever has what another one, who comes first, has already.
     fn divide(&mut self, config: &Config) {
         let mut double: BTreeMap<usize, &str> = BTreeMap::new();
         type Same = fn(&Loaded, &Loaded) -> Ordering;
-        let checks: [(&str, Same); 3] = [
-            ("has the name of another client", |a, b| a.access.name.cmp(&b.access.name)),
-            ("has the key of another client", |a, b| a.print.cmp(&b.print)),
-            ("has the id of another client", |a, b| a.access.client.cmp(&b.access.client)),
+        type Hold = fn(&Loaded, &Taken) -> Option<Ordering>;
+        let checks: [(&str, Same, Hold); 3] = [
+            (
+                "has the name of another client",
+                |a, b| a.access.name.cmp(&b.access.name),
+                |a, t| t.name.as_ref().map(|name| a.access.name.cmp(name)),
+            ),
+            ("has the key of another client", |a, b| a.print.cmp(&b.print), |_, _| None),
+            (
+                "has the id of another client",
+                |a, b| a.access.client.cmp(&b.access.client),
+                |a, t| t.id.map(|id| a.access.client.cmp(&id)),
+            ),
         ];
-        for (what, compare) in checks {
+        for (what, compare, hold) in checks {
             let mut order: Vec<usize> = (0..self.sound.len()).collect();
             let all = &self.sound;
             order.sort_unstable_by(|a, b| compare(&all[*a], &all[*b]).then(a.cmp(b)));
@@ -117,7 +154,14 @@ impl Clients {
                     double.insert(pair[1], what);
                 }
             }
+            for taken in &self.taken {
+                let same = |n: &usize| hold(&all[*n], taken);
+                let from = order.partition_point(|n| same(n) == Some(Ordering::Less));
+                let them = order.iter().skip(from).take_while(|n| same(n) == Some(Ordering::Equal));
+                double.extend(them.filter(|n| **n >= taken.behind).map(|n| (*n, what)));
+            }
         }
+        self.taken = Vec::new();
         if double.is_empty() {
             return;
         }
@@ -129,10 +173,21 @@ impl Clients {
                 Some(what) => {
                     let path = dir.join(format!("{}.toml", one.file));
                     let why = at(&path, one.line, one.file != one.access.name, what);
-                    self.faulty.push((Whose::Client(one.access.name), why));
+                    self.faulty.push((Whose::Double(one.access.name), why));
                 }
             }
         }
+    }
+}
+
+/// A name that stands in a file, with its id where that can be read.
+type Named = (String, Option<ClientId>);
+
+/// Who stands in a file of which no client can be known; a wrong mode hides nobody.
+fn names(path: &Path, text: Option<&ClientText>) -> Option<Vec<Named>> {
+    match text {
+        Some(text) => text.names(),
+        None => ClientText::peek(path).and_then(|text| text.names()),
     }
 }
 
@@ -189,7 +244,8 @@ pub fn files_in(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
     let mut found = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|e| ConfigError::new(dir, e))?.path();
-        let stem = path.file_stem().and_then(|s| s.to_str());
+        // What begins with a dot is an editor's.
+        let stem = path.file_stem().and_then(|s| s.to_str()).filter(|s| !s.starts_with('.'));
         if let (Some(name), Some("toml")) = (stem, path.extension().and_then(|e| e.to_str())) {
             found.insert(name.to_string(), path.clone());
         }
@@ -207,48 +263,82 @@ pub fn all(config: &Config) -> Result<Vec<Found>, ConfigError> {
         let text = ClientText::read(&path);
         match text.as_ref().map_err(Clone::clone).and_then(ClientText::clients) {
             Ok(found) => all.extend(found),
-            Err(why) => all.push(Found { name: Some(name), line: 1, client: Err(why) }),
+            Err(why) => {
+                let known = names(&path, text.as_ref().ok()).filter(|names| !names.is_empty());
+                let one =
+                    |(name, id)| Found { name: Some(name), id, line: 1, client: Err(why.clone()) };
+                all.extend(known.unwrap_or_else(|| vec![(name, None)]).into_iter().map(one));
+            }
         }
     }
     Ok(all)
 }
 
-/// Takes a client out of every file of the directory: its own goes, one of many stays without it.
-/// Whether it was there. One at a time does this, so that nobody writes back whom another one has
-/// just taken out.
+/// Lets one process at a time write in the directory, so that nobody writes back whom another one
+/// has just taken out; it ends when this is dropped. None: it is not there.
 ///
 /// # Errors
-/// When a file could not be written, or could not be looked through; the others are done by then.
-pub fn take_out(dir: &Path, name: &str) -> Result<bool, ConfigError> {
+/// When the directory cannot be opened or locked.
+pub fn lock(dir: &Path) -> Result<Option<Flock<File>>, ConfigError> {
     let wrong = |e: std::io::Error| ConfigError::new(dir, e);
     let folder = match File::open(dir) {
         Ok(folder) => folder,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(wrong(e)),
     };
     let lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| wrong(e.into()))?;
-    let (mut found, mut failed) = (false, None);
+    // Whoever has written here and was killed has left its draft behind, with keys in it.
+    for entry in std::fs::read_dir(dir).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(is_draft) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    Ok(Some(lock))
+}
+
+/// Whether the name is one of a draft: `NAME.toml.PID.new`.
+fn is_draft(name: &str) -> bool {
+    let number = name.strip_suffix(".new").and_then(|rest| rest.rsplit_once(".toml."));
+    number.is_some_and(|(_, pid)| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What has become of one who was to be taken out.
+pub struct TakenOut {
+    /// He was in some file, and is in it no more.
+    pub found: bool,
+    /// The files in which he may still be.
+    pub failed: Vec<ConfigError>,
+}
+
+/// Takes a client out of every file of the directory: its own goes, one of many stays without it.
+/// What cannot be looked through keeps nobody in the others.
+///
+/// # Errors
+/// When nothing was looked through at all: the directory cannot be read.
+pub fn take_out(dir: &Path, name: &str) -> Result<TakenOut, ConfigError> {
+    let mut out = TakenOut { found: false, failed: Vec::new() };
+    let Some(lock) = lock(dir)? else { return Ok(out) };
     for (stem, path) in files_in(dir)? {
+        let remove = || std::fs::remove_file(&path).map_err(|e| ConfigError::new(&path, e));
         // His own file goes whatever is in it, and whoever can read it.
         let done = match stem == name && !is_list(&path) {
-            true => {
-                std::fs::remove_file(&path).map(|()| true).map_err(|e| ConfigError::new(&path, e))
-            }
-            false => ClientText::read(&path).and_then(|text| match text.without(name) {
+            true => remove().map(|()| true),
+            false => ClientText::read(&path).and_then(|text| match text.without(name)? {
                 None => Ok(false),
-                Some(Rest::Nothing) => std::fs::remove_file(&path)
-                    .map(|()| true)
-                    .map_err(|e| ConfigError::new(&path, e)),
+                Some(Rest::Nothing) => remove().map(|()| true),
                 Some(Rest::Text(rest)) => write_new(&path, &rest, true).map(|()| true),
             }),
         };
         match done {
-            Ok(here) => found |= here,
-            Err(why) => failed = failed.or(Some(why)),
+            Ok(here) => out.found |= here,
+            Err(why) => out.failed.push(why),
         }
     }
-    drop(lock);
-    failed.map_or(Ok(found), Err)
+    if let Err(why) = lock.sync_all() {
+        out.failed.push(ConfigError::new(dir, why));
+    }
+    Ok(out)
 }
 
 /// Whether it is a file of many, whatever else is wrong with it.

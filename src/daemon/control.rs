@@ -19,6 +19,8 @@ pub enum Order {
     Confirm,
     /// Read the files again.
     Reload,
+    /// Read the files again, and say whether the client of that name is known.
+    Revoke(String),
     /// Say how things are.
     Status,
     /// Say what is open.
@@ -37,6 +39,7 @@ impl Order {
         let order = match (words.next()?, words.next()) {
             ("confirm", None) => Order::Confirm,
             ("reload", None) => Order::Reload,
+            ("revoke", Some(name)) => Order::Revoke(name.into()),
             ("status", None) => Order::Status,
             ("leases", None) => Order::Leases,
             ("evict", Some(address)) => Order::Evict(address.parse().ok()?),
@@ -51,6 +54,7 @@ impl Order {
         match self {
             Order::Confirm => "confirm\n".into(),
             Order::Reload => "reload\n".into(),
+            Order::Revoke(name) => format!("revoke {name}\n"),
             Order::Status => "status\n".into(),
             Order::Leases => "leases\n".into(),
             Order::Evict(prefix) => format!("evict {prefix}\n"),

@@ -320,6 +320,7 @@ impl Enforcer {
     }
 
     /// A client is new or its entry has changed: no lease outlives the credential.
+    /// [`Enforcer::apply`] tells the kernel.
     pub(super) fn set_client(&mut self, access: Access, now: Now) {
         let (id, end) = (access.client, access.not_after);
         let before = self.policy.client(id).and_then(|a| a.not_after);
@@ -329,19 +330,16 @@ impl Enforcer {
         if let Some(end) = end.filter(|end| before.is_none_or(|b| *end < b)) {
             let last = now.mono.plus(end.since(now.unix));
             let change = self.leases.remove_of(id, |l| l.until() > last);
-            if !change.ended.is_empty() {
-                self.note(change, "credential shortened");
-                self.apply(now);
-            }
+            self.note(change, "credential shortened");
         }
     }
 
-    /// A client is gone: its leases end at once, nobody else's. What has to be remembered.
+    /// A client is gone: its leases end, nobody else's; [`Enforcer::apply`] tells the kernel. What has
+    /// to be remembered.
     pub(super) fn remove_client(&mut self, client: ClientId, now: Now) -> Option<Claim> {
         let change = self.leases.remove_of(client, |_| true);
         let first = change.ended.first().map(|l| l.element().from);
         self.note(change, "revoked");
-        self.apply(now);
         let claim = first.map(|address| self.ended(client, address, true, now));
         self.policy.remove_client(client);
         claim

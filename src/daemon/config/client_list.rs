@@ -4,10 +4,13 @@
 //! mistake costs one client and not all, a piece can be taken out and the rest stays byte for byte,
 //! and 100,000 pieces are read in less than half the time of one document of them all.
 
+mod piece;
+
 use super::client_file::{ClientFile, Overrides};
-use super::model::is_name;
 use super::{ConfigError, SecretFile};
+use crate::access::ClientId;
 use crate::crypto::SecretText;
+use piece::{Owners, Piece, is_empty, pieces};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -16,6 +19,8 @@ use zeroize::Zeroizing;
 pub struct Found {
     /// Its name; none where it cannot be read.
     pub name: Option<String>,
+    /// Its id; none where it cannot be read.
+    pub id: Option<ClientId>,
     /// The line in which it begins, from 1.
     pub line: usize,
     /// What is said about it.
@@ -31,61 +36,15 @@ pub enum Rest {
     Text(SecretText),
 }
 
-/// One entry of a file of many: where it begins, where its keys begin, where it ends, in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    start: usize,
-    body: usize,
-    end: usize,
-    /// The line of `[[client]]`, from 1.
-    line: usize,
-}
+/// The line that stays where the last client is taken out: without it such a file would be one
+/// client's that has lost its id and key.
+const EMPTY: &str = "# opensesame-spa: nobody is left in this file.";
 
 /// The text of one file of the clients' directory.
 pub struct ClientText {
     path: PathBuf,
     text: SecretText,
     pieces: Vec<Piece>,
-}
-
-/// Whether an entry begins in this line, as TOML would have it; a name in quotes is no name of ours.
-fn is_header(line: &str) -> bool {
-    let inside = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
-    inside.is_some_and(|(name, rest)| {
-        let rest = rest.trim();
-        name.trim() == "client" && (rest.is_empty() || rest.starts_with('#'))
-    })
-}
-
-fn is_empty(line: &str) -> bool {
-    let line = line.trim();
-    line.is_empty() || line.starts_with('#')
-}
-
-fn pieces(text: &str) -> Vec<Piece> {
-    let mut found: Vec<Piece> = Vec::new();
-    let mut at = 0;
-    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let start = at;
-        at += line.len();
-        if is_header(line) {
-            if let Some(last) = found.last_mut() {
-                last.end = start;
-            }
-            found.push(Piece { start, body: at, end: text.len(), line: number });
-        }
-    }
-    found
-}
-
-/// The name in a piece that TOML does not take.
-fn name_of(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let value = line.trim().strip_prefix("name")?.trim_start().strip_prefix('=')?.trim_start();
-        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        let (name, rest) = value.get(1..)?.split_once(quote)?;
-        (is_name(name) && is_empty(rest)).then_some(name)
-    })
 }
 
 impl ClientText {
@@ -95,6 +54,12 @@ impl ClientText {
     /// When it is missing, or readable to others, or holds what cannot be taken apart.
     pub fn read(path: &Path) -> Result<ClientText, ConfigError> {
         ClientText::new(path, SecretFile::read_clients(path)?.into_text())
+    }
+
+    /// Reads a file that others may be able to read: for the names in it, and nothing else.
+    #[must_use]
+    pub fn peek(path: &Path) -> Option<ClientText> {
+        ClientText::new(path, SecretFile::peek_at_clients(path).ok()?.into_text()).ok()
     }
 
     /// Takes the text of such a file.
@@ -115,7 +80,7 @@ impl ClientText {
     /// Whether this is a file of many, as far as can be seen without reading it.
     #[must_use]
     pub fn is_list(text: &str) -> bool {
-        text.lines().any(is_header)
+        !pieces(text).is_empty()
     }
 
     fn stem(&self) -> &str {
@@ -126,7 +91,7 @@ impl ClientText {
         self.text.as_str().get(piece.body..piece.end).unwrap_or_default()
     }
 
-    /// Every client of the file, in its order; none where the file says only what would count for all.
+    /// Every client of the file, in its order; none where `revoke` has taken out the last one.
     ///
     /// # Errors
     /// When no client of it can be known: its one client's text, or the head of many, is wrong.
@@ -137,62 +102,114 @@ impl ClientText {
                 let head = self.text.as_str().get(..first.start).unwrap_or_default();
                 defaults = Overrides::parse(&self.path, head)?;
             }
-            None => one = self.one()?,
+            None if self.is_emptied() => drop(Overrides::parse(&self.path, &self.text)?),
+            None => one = Some(self.one()?),
         }
-        let many = self.pieces.iter().map(move |piece| self.entry(piece, &defaults));
+        let many = self.pieces.iter().flat_map(move |piece| self.entry(piece, &defaults));
         Ok(one.into_iter().chain(many))
     }
 
-    fn one(&self) -> Result<Option<Found>, ConfigError> {
-        let (name, text) = (self.stem(), self.text.as_str());
-        match ClientFile::parse(&self.path, name, text) {
-            Ok(client) => Ok(Some(Found { name: Some(name.into()), line: 1, client: Ok(client) })),
-            // All that were in it have been taken out.
-            Err(why) => match Overrides::parse(&self.path, text) {
-                Ok(head) if head != Overrides::default() => Ok(None),
-                Ok(_) | Err(_) => Err(why),
-            },
+    /// Who stands in the file, whatever is wrong with its head; none where that cannot be known.
+    #[must_use]
+    pub fn names(&self) -> Option<Vec<(String, Option<ClientId>)>> {
+        if !self.pieces.is_empty() || self.is_emptied() {
+            let defaults = Overrides::default();
+            let all = self.pieces.iter().flat_map(|piece| self.entry(piece, &defaults));
+            return Some(all.filter_map(|found| Some((found.name?, found.id))).collect());
         }
+        // What could be the head of many, and has nobody, is the text of one that has lost its lines.
+        let head = Overrides::parse(&self.path, &self.text);
+        head.is_ok_and(|head| head != Overrides::default())
+            .then(|| vec![(self.stem().into(), None)])
     }
 
-    fn entry(&self, piece: &Piece, defaults: &Overrides) -> Found {
+    /// Whether `revoke` has taken out everybody.
+    fn is_emptied(&self) -> bool {
+        self.pieces.is_empty() && self.text.lines().any(|line| line == EMPTY)
+    }
+
+    fn one(&self) -> Result<Found, ConfigError> {
+        let client = ClientFile::parse(&self.path, self.stem(), &self.text)?;
+        let (name, id) = (Some(client.name.clone()), Some(client.id));
+        Ok(Found { name, id, line: 1, client: Ok(client) })
+    }
+
+    /// Who stands in a piece: one client, or with the same mistake all whose names are in it.
+    fn entry(&self, piece: &Piece, defaults: &Overrides) -> impl Iterator<Item = Found> + use<> {
         let text = self.of(piece);
-        let mut client = ClientFile::parse_entry(&self.path, text, defaults);
-        if let Err(ConfigError { at: Some((line, _)), .. }) = &mut client {
-            *line += piece.line;
-        }
-        let name = match &client {
-            Ok(client) => Some(client.name.clone()),
-            Err(_) => name_of(text).map(String::from),
+        let mut client = match piece.is_headed {
+            true => ClientFile::parse_entry(&self.path, text, defaults),
+            false => Err(ConfigError::at(&self.path, "", 0, "this is no [[client]]")),
         };
-        Found { name, line: piece.line, client }
+        let line = piece.line;
+        if let Err(ConfigError { at: Some((at, _)), .. }) = &mut client {
+            *at += if piece.is_headed { line } else { line - 1 };
+        }
+        let (first, others) = match client {
+            Ok(client) => {
+                let (name, id) = (Some(client.name.clone()), Some(client.id));
+                (Found { name, id, line, client: Ok(client) }, Vec::new())
+            }
+            Err(why) => {
+                let Owners { names, id, .. } = self.owners(piece);
+                let mut names = names.into_iter().map(Some);
+                let found = |name, id| Found { name, id, line, client: Err(why.clone()) };
+                let first = found(names.next().flatten(), id);
+                // Whose a second id is cannot be said.
+                (first, names.map(|name| found(name, None)).collect())
+            }
+        };
+        std::iter::once(first).chain(others)
+    }
+
+    fn owners(&self, piece: &Piece) -> Owners {
+        // A whole line before its keys may hold a name too, where it is no `[[client]]`.
+        Owners::of(self.text.as_str().get(piece.start..piece.end).unwrap_or_default())
     }
 
     /// What the file is without the client of that name, wherever it stands in it; none: as it was.
     ///
     /// An entry goes from its `[[client]]` to its last key, with one empty line behind it. Comments
     /// around it stay.
-    #[must_use]
-    pub fn without(&self, name: &str) -> Option<Rest> {
+    ///
+    /// # Errors
+    /// When others' names stand in his entry: they would be taken out with him.
+    pub fn without(&self, name: &str) -> Result<Option<Rest>, ConfigError> {
         let all = self.text.as_str();
         let defaults = Overrides::default();
-        let is_it = |p: &&Piece| self.entry(p, &defaults).name.as_deref() == Some(name);
+        let is_it = |p: &&Piece| {
+            let mut found = self.entry(p, &defaults);
+            found.any(|f| f.name.as_deref() == Some(name))
+        };
         let gone: Vec<&Piece> = self.pieces.iter().filter(is_it).collect();
+        let is_sound = |p: &Piece| self.entry(p, &defaults).any(|f| f.client.is_ok());
+        if let Some(p) = gone.iter().find(|p| !is_sound(p) && self.owners(p).are_many()) {
+            let what = "more than one client stands in this entry: mend it first";
+            return Err(ConfigError::at(&self.path, all, p.start, what));
+        }
         if gone.is_empty() {
-            return (self.pieces.is_empty() && self.stem() == name).then_some(Rest::Nothing);
+            let is_his = self.pieces.is_empty() && self.stem() == name && !self.is_emptied();
+            return Ok(is_his.then_some(Rest::Nothing));
         }
         // Room for all of it at once: a buffer that grows leaves copies behind.
-        let mut rest = Zeroizing::new(String::with_capacity(all.len()));
+        let mut rest = Zeroizing::new(String::with_capacity(all.len() + EMPTY.len() + 2));
         let mut at = 0;
         for piece in &gone {
             rest.push_str(all.get(at..piece.start).unwrap_or_default());
             at = piece.body + length(self.of(piece));
         }
         rest.push_str(all.get(at..).unwrap_or_default());
-        match gone.len() == self.pieces.len() && rest.lines().all(is_empty) {
-            true => Some(Rest::Nothing),
-            false => Some(Rest::Text(rest)),
+        if gone.len() == self.pieces.len() {
+            if rest.lines().all(is_empty) {
+                return Ok(Some(Rest::Nothing));
+            }
+            if !rest.ends_with('\n') {
+                rest.push('\n');
+            }
+            rest.push_str(EMPTY);
+            rest.push('\n');
         }
+        Ok(Some(Rest::Text(rest)))
     }
 }
 

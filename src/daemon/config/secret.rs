@@ -37,7 +37,7 @@ impl SecretFile {
     /// # Errors
     /// When it is missing, or any of that is not so.
     pub fn read(path: &Path) -> Result<SecretFile, ConfigError> {
-        SecretFile::read_within(path, LARGEST)
+        SecretFile::read_within(path, LARGEST, false)
     }
 
     /// Reads a file of clients, which may be a long one, by the same rules.
@@ -45,10 +45,19 @@ impl SecretFile {
     /// # Errors
     /// As [`SecretFile::read`].
     pub fn read_clients(path: &Path) -> Result<SecretFile, ConfigError> {
-        SecretFile::read_within(path, LARGEST_LIST)
+        SecretFile::read_within(path, LARGEST_LIST, false)
     }
 
-    fn read_within(path: &Path, largest: u64) -> Result<SecretFile, ConfigError> {
+    /// Reads a file of clients that others can read: nothing in it may be trusted, but who is named
+    /// there can be known.
+    ///
+    /// # Errors
+    /// As [`SecretFile::read`], but for its mode.
+    pub(super) fn peek_at_clients(path: &Path) -> Result<SecretFile, ConfigError> {
+        SecretFile::read_within(path, LARGEST_LIST, true)
+    }
+
+    fn read_within(path: &Path, largest: u64, shared: bool) -> Result<SecretFile, ConfigError> {
         let wrong = |what: String| ConfigError::new(path, what);
         let file = OpenOptions::new()
             .read(true)
@@ -58,10 +67,15 @@ impl SecretFile {
                 Some(libc::ELOOP) => wrong("is a symbolic link: name the file itself".into()),
                 Some(_) | None => wrong(e.to_string()),
             })?;
-        SecretFile::from_file(path, file, largest)
+        SecretFile::from_file(path, file, largest, shared)
     }
 
-    fn from_file(path: &Path, file: File, largest: u64) -> Result<SecretFile, ConfigError> {
+    fn from_file(
+        path: &Path,
+        file: File,
+        largest: u64,
+        shared: bool,
+    ) -> Result<SecretFile, ConfigError> {
         let wrong = |what: String| ConfigError::new(path, what);
         let meta = file.metadata().map_err(|e| wrong(e.to_string()))?;
         if !meta.is_file() {
@@ -71,7 +85,7 @@ impl SecretFile {
         if meta.uid() != me && meta.uid() != 0 {
             return Err(wrong(format!("belongs to user {}: chown it to root", meta.uid())));
         }
-        if meta.mode() & 0o077 != 0 {
+        if meta.mode() & 0o077 != 0 && !shared {
             let mode = meta.mode() & 0o777;
             return Err(wrong(format!("can be read by others (mode {mode:03o}): chmod 600 it")));
         }

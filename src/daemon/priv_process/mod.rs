@@ -252,8 +252,11 @@ impl Priv {
             self.reload_at = Some(now.mono.plus(GATHER));
         }
         if self.reload_at.is_some_and(|at| at <= now.mono) {
-            self.reload_at = None;
-            self.reload_clients(now);
+            let telling = self.is_telling(now);
+            self.reload_at = telling.then(|| now.mono.plus(GATHER));
+            if !telling {
+                self.reload_clients(now);
+            }
         }
         if drained(&self.hup) {
             // Its errors are in the log; there is nobody else to tell.

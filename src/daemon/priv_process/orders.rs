@@ -16,8 +16,8 @@ pub(super) const MOST_ASKING: usize = 16;
 pub(super) enum Asking {
     /// How it is.
     Status(UnixStream),
-    /// That it works with so many clients.
-    Reload(UnixStream, usize),
+    /// That it works with what is said here.
+    Reload(UnixStream, serde_json::Value),
 }
 
 impl Priv {
@@ -31,14 +31,8 @@ impl Priv {
                 }
                 control::answer(&stream, &json!({ "confirmed": waited }));
             }
-            Order::Reload => {
-                match self.reload(now) {
-                    // Done is what [engine] has taken; one that begins may take its time.
-                    Ok(()) if self.restored => self.reloading(stream),
-                    Ok(()) => control::answer(&stream, &reloaded(self.names.len())),
-                    Err(why) => control::answer(&stream, &json!({ "error": why })),
-                }
-            }
+            Order::Reload => self.reload_for(stream, None, now),
+            Order::Revoke(name) => self.reload_for(stream, Some(name), now),
             Order::Leases => control::answer(&stream, &self.enforcer.listing(now)),
             Order::Evict(prefix) => self.evict(stream, *prefix, now),
             Order::Bans => control::answer(&stream, &self.list_bans(now)),
@@ -47,6 +41,22 @@ impl Priv {
                 control::answer(&stream, &answer);
             }
             Order::Status => self.ask(Asking::Status(stream)),
+        }
+    }
+
+    /// Reads the files again for somebody who wants to know whether a client is known then.
+    fn reload_for(&mut self, stream: UnixStream, name: Option<&str>, now: Now) {
+        match self.reload(now) {
+            Ok(()) => {
+                let known = name.map(|name| self.knows(name));
+                let done = json!({ "clients": self.names.len(), "known": known });
+                match self.restored {
+                    // Done is what [engine] has taken; one that begins may take its time.
+                    true => self.reloading(stream, done),
+                    false => control::answer(&stream, &done),
+                }
+            }
+            Err(why) => control::answer(&stream, &json!({ "error": why })),
         }
     }
 
@@ -92,7 +102,7 @@ impl Priv {
     fn answer(&self, asking: &Asking, counters: Option<&[u64; COUNTERS]>) {
         match asking {
             Asking::Status(stream) => control::answer(stream, &self.status(counters)),
-            Asking::Reload(stream, clients) => control::answer(stream, &reloaded(*clients)),
+            Asking::Reload(stream, done) => control::answer(stream, done),
         }
     }
 
@@ -108,8 +118,4 @@ impl Priv {
             }
         }
     }
-}
-
-fn reloaded(clients: usize) -> serde_json::Value {
-    json!({ "clients": clients })
 }

@@ -3,17 +3,21 @@
 //! `[priv]` keeps no key. By its print it knows a key again, so that a client that is as it was is
 //! told to an `[engine]` once.
 
+mod kept;
+
 use super::Priv;
 use super::orders::Asking;
-use crate::access::{ClientId, Policy};
+use crate::access::{Access, Claim, ClientId, Policy};
 use crate::crypto::{ClientKey, Print, ServerId};
-use crate::daemon::clients::{Clients, Loaded, Whose};
-use crate::daemon::config::{ConfigError, Legacy, ServerKey};
+use crate::daemon::channel::Channel;
+use crate::daemon::clients::{Clients, Loaded};
+use crate::daemon::config::{Legacy, ServerKey};
 use crate::daemon::frame::Frame;
+use crate::daemon::log::gather;
 use crate::daemon::sequence;
 use crate::daemon::system::own_addresses;
 use crate::sys;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use std::sync::Arc;
 const PORTION: usize = 512;
 /// So many lines of one kind are logged one by one.
 const LINES: usize = 20;
+/// For so long a change that was noticed waits until `[engine]` has been told of the one before: ms.
+const POSTPONED: u64 = 10_000;
 
 /// A client as far as its file could ever be read.
 pub(super) struct Known {
@@ -35,6 +41,8 @@ pub(super) struct Known {
 /// What of a configuration has yet to be told to `[engine]`, in this order.
 #[derive(Default)]
 pub(super) struct Feed {
+    /// What has ended with those who are gone; a later configuration does not undo it.
+    decided: VecDeque<Claim>,
     gone: BTreeSet<ClientId>,
     clients: VecDeque<(ClientId, Box<ClientKey>)>,
     rest: VecDeque<Frame>,
@@ -42,6 +50,8 @@ pub(super) struct Feed {
     server: Option<ServerId>,
     /// Who waits until `[engine]` has taken it.
     asked: Vec<Asking>,
+    /// So long nothing that was noticed gets in its way.
+    until: Mono,
 }
 
 impl Feed {
@@ -51,6 +61,9 @@ impl Feed {
     }
 
     fn next(&mut self, policy: &Policy) -> Option<Frame> {
+        if let Some(claim) = self.decided.pop_front() {
+            return Some(Frame::Decided(claim));
+        }
         if let Some(id) = self.gone.pop_first() {
             return Some(Frame::Remove(id));
         }
@@ -61,14 +74,14 @@ impl Feed {
         }
         self.rest.pop_front()
     }
-}
 
-/// Logs the first of many lines, and how many more there are.
-fn say(lines: Vec<String>, level: log::Level) {
-    let more = lines.len().saturating_sub(LINES);
-    lines.iter().take(LINES).for_each(|line| log::log!(level, "{line}"));
-    if more > 0 {
-        log::log!(level, "and {more} more such lines");
+    /// Puts as much of it into the channel as that is to hold; true: that was all.
+    fn fill(&mut self, channel: &mut Channel, generation: u32, policy: &Policy) -> bool {
+        while channel.waiting() < PORTION {
+            let Some(frame) = self.next(policy) else { break };
+            channel.push(&frame, generation, vec![]);
+        }
+        !self.waits()
     }
 }
 
@@ -80,6 +93,8 @@ impl Priv {
         let whole = !self.restored || self.feed.waits() || self.feed.server != Some(key.id);
         let mut feed = Feed {
             server: Some(key.id),
+            until: now.mono.plus(POSTPONED),
+            decided: std::mem::take(&mut self.feed.decided),
             gone: std::mem::take(&mut self.feed.gone),
             asked: std::mem::take(&mut self.feed.asked),
             ..Feed::default()
@@ -89,12 +104,17 @@ impl Priv {
         frames.extend(own.iter().copied().map(Frame::Own));
         self.enforcer.policy.set_services(self.config.services.clone());
         self.enforcer.policy.set_own(own);
+        let gathered = gather();
         let mut before = std::mem::take(&mut self.names);
+        let (sound, stay) = kept::divide(clients, &mut before);
         let mut gone = Vec::new();
-        let mut names = Vec::with_capacity(clients.sound.len());
-        feed.clients.reserve_exact(if whole { clients.sound.len() } else { 0 });
-        for Loaded { access, key, print, file, .. } in clients.sound {
+        let mut names = Vec::with_capacity(sound.len());
+        feed.clients.reserve_exact(if whole { sound.len() } else { 0 });
+        for Loaded { access, key, print, file, .. } in sound {
             let id = access.client;
+            if self.is_anothers(&access, print, &before) {
+                feed.decided.extend(self.enforcer.remove_client(id, now));
+            }
             let known = before.remove_entry(&*access.name);
             let same = known.as_ref().is_some_and(|(_, k)| k.id == id && k.print == Some(print));
             let mut name = Arc::clone(&access.name);
@@ -121,8 +141,7 @@ impl Priv {
             feed.rest.extend(sequence::frames(access, how));
         }
         // What a new [engine] was not told, it has to hear when the file is sound again.
-        let stay = stays(clients.faulty, &mut before).into_iter();
-        names.extend(stay.map(|(name, known)| match whole {
+        names.extend(stay.into_iter().map(|(name, known)| match whole {
             true => (name, Known { print: None, ..known }),
             false => (name, known),
         }));
@@ -130,13 +149,15 @@ impl Priv {
         let ids: BTreeSet<ClientId> = names.iter().map(|(_, known)| known.id).collect();
         gone.retain(|(_, id)| !ids.contains(id));
         for (_, id) in &gone {
-            frames.extend(self.enforcer.remove_client(*id, now).map(Frame::Decided));
+            feed.decided.extend(self.enforcer.remove_client(*id, now));
             feed.gone.insert(*id);
         }
         say(
             gone.iter().map(|(name, _)| format!("client={name} is gone")).collect(),
             log::Level::Info,
         );
+        drop(gathered);
+        self.enforcer.apply(now);
         feed.gone.retain(|id| !ids.contains(id));
         feed.rest.extend(self.suspicion(!self.restored));
         feed.rest.push_back(Frame::End);
@@ -148,6 +169,29 @@ impl Priv {
         self.feed();
     }
 
+    /// Whether the id was that of a client with another name and key: what stands on it is his.
+    fn is_anothers(
+        &self,
+        access: &Access,
+        print: Print,
+        before: &BTreeMap<Arc<str>, Known>,
+    ) -> bool {
+        let holder = self.enforcer.policy.client(access.client);
+        holder.filter(|holder| holder.name != access.name).is_some_and(|holder| {
+            before.get(&holder.name).is_none_or(|known| known.print != Some(print))
+        })
+    }
+
+    /// Whether a client has that name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Whether what was noticed has to wait: `[engine]` is being told, and would begin anew.
+    pub(super) fn is_telling(&self, now: Now) -> bool {
+        self.feed.waits() && now.mono < self.feed.until
+    }
+
     /// There is no `[engine]` to be told anything.
     pub(super) fn forget_feed(&mut self) {
         let feed = std::mem::take(&mut self.feed);
@@ -155,8 +199,8 @@ impl Priv {
     }
 
     /// Answers when `[engine]` has taken what it is being told.
-    pub(super) fn reloading(&mut self, stream: UnixStream) {
-        let asking = Asking::Reload(stream, self.names.len());
+    pub(super) fn reloading(&mut self, stream: UnixStream, done: serde_json::Value) {
+        let asking = Asking::Reload(stream, done);
         match self.feed.waits() {
             true => self.feed.asked.push(asking),
             false => self.ask(asking),
@@ -170,53 +214,43 @@ impl Priv {
         if !self.feed.waits() {
             return;
         }
-        while engine.channel.waiting() < PORTION {
-            let Some(frame) = self.feed.next(&self.enforcer.policy) else {
-                // The files' text and all keys are gone: what they took is the system's again.
-                self.feed.clients = VecDeque::new();
-                sys::trim();
-                let asked = std::mem::take(&mut self.feed.asked);
-                asked.into_iter().for_each(|asking| self.ask(asking));
-                return;
-            };
-            engine.channel.push(&frame, self.generation, vec![]);
+        if !self.feed.fill(&mut engine.channel, self.generation, &self.enforcer.policy) {
+            return;
         }
+        // The files' text and all keys are gone: what they took is the system's again.
+        self.feed.clients = VecDeque::new();
+        sys::trim();
+        let asked = std::mem::take(&mut self.feed.asked);
+        asked.into_iter().for_each(|asking| self.ask(asking));
     }
 }
 
-/// Those of before that stay because of what is wrong with their files; all mistakes are logged.
-fn stays(
-    faulty: Vec<(Whose, ConfigError)>,
-    before: &mut BTreeMap<Arc<str>, Known>,
-) -> Vec<(Arc<str>, Known)> {
-    let (mut stay, mut lines) = (Vec::new(), Vec::new());
-    let files = faulty.iter().filter_map(|(whose, _)| match whose {
-        Whose::File(file) => Some((Arc::clone(file), Vec::new())),
-        Whose::Client(_) | Whose::Somebody => None,
-    });
-    let mut files: BTreeMap<Arc<str>, Vec<Arc<str>>> = files.collect();
-    for (name, known) in &*before {
-        if let Some(names) = files.get_mut(&known.file) {
-            names.push(Arc::clone(name));
+/// Logs the first of many lines, and how many more there are.
+fn say(lines: Vec<String>, level: log::Level) {
+    let more = lines.len().saturating_sub(LINES);
+    lines.iter().take(LINES).for_each(|line| log::log!(level, "{line}"));
+    if more > 0 {
+        log::log!(level, "and {more} more such lines");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_is_over_when_its_last_frame_fills_the_portion() {
+        let policy = Policy::new(Vec::new(), Vec::new());
+        for (frames, over) in
+            [(0, true), (PORTION - 1, true), (PORTION, true), (PORTION + 1, false)]
+        {
+            // Nobody reads what it sends.
+            let (here, _there) = UnixStream::pair().unwrap();
+            let mut channel = Channel::new(here, false).unwrap();
+            let rest = (0..frames).map(|_| Frame::End).collect();
+            let mut feed = Feed { rest, ..Feed::default() };
+            assert_eq!(feed.fill(&mut channel, 1, &policy), over, "{frames} frames");
+            assert_eq!(channel.waiting(), frames.min(PORTION));
         }
     }
-    for (whose, why) in faulty {
-        let (them, of) = match &whose {
-            Whose::Client(name) => (name, vec![Arc::clone(name)]),
-            Whose::File(file) => (file, files.remove(file).unwrap_or_default()),
-            Whose::Somebody => {
-                lines.push(format!("a client is left out, and one that it was is gone: {why}"));
-                continue;
-            }
-        };
-        let of: Vec<_> = of.iter().filter_map(|name| before.remove_entry(name)).collect();
-        lines.push(match of.as_slice() {
-            [] => format!("client={them} is left out: {why}"),
-            [(name, _)] if name == them => format!("client={them} stays as it was: {why}"),
-            more => format!("{} clients stay as they were: {why}", more.len()),
-        });
-        stay.extend(of);
-    }
-    say(lines, log::Level::Error);
-    stay
 }

@@ -57,12 +57,79 @@ fn what_toml_would_read_otherwise_is_no_file_of_many() {
         let why = file.unwrap().clients().err().unwrap();
         assert_eq!(why.at.unwrap().0, 1, "{head}: {why}");
     }
-    // A quoted or a dotted table is a mistake in the entry before it, which is then the only loss.
-    for table in ["[[\"client\"]]", "[[client.x]]", "[client]", "[[clients]]"] {
+    // A table is a mistake in the entry before it, and what it says is not lost on that one.
+    for table in ["[x]", "[limits]\nhours = [\"00:00-01:00\"]", "[[client.x]]\nttl = \"1s\""] {
         let found = named(&(entry("a", "") + table + "\n" + &entry("b", "")));
         assert!(found[0].2.is_err() && found[1].2.is_ok(), "{table}: {found:?}");
         assert_eq!(found[0].0.as_deref(), Some("a"));
     }
+}
+
+fn who(text: &str) -> Option<Vec<(String, Option<ClientId>)>> {
+    file(text).1.unwrap().names()
+}
+
+#[test]
+fn a_mistake_in_a_header_costs_its_own_client_alone() {
+    let (a, c) = (entry("a", ""), entry("c", ""));
+    let id = Some(ClientId(*b"01234567"));
+    let names = |found: &[(Option<String>, usize, Result<Overrides, String>)]| {
+        found.iter().map(|(n, _, r)| (n.clone().unwrap(), r.is_ok())).collect::<Vec<_>>()
+    };
+    let alone = |b: &str| {
+        let text = format!("{a}{b}{c}");
+        let found = named(&text);
+        assert_eq!(
+            names(&found),
+            [("a".into(), true), ("b".into(), false), ("c".into(), true)],
+            "{b}: {found:?}"
+        );
+        let why = found[1].2.as_ref().unwrap_err();
+        assert!(why.starts_with("Some((5, "), "{b}: {why}");
+        let (_dir, file) = file(&text);
+        let rest = file.unwrap().without("b").unwrap();
+        assert!(matches!(rest, Some(Rest::Text(text)) if *text == format!("{a}{c}")), "{b}");
+        assert_eq!(who(&text).unwrap()[1], ("b".into(), id));
+    };
+    let b = entry("b", "");
+    let wrong = ["[client]", "[[clinet]]", "[[client]", "[[\"client\"]]", "[clients]", "[[]]", "["];
+    wrong.iter().for_each(|header| alone(&b.replace("[[client]]", header)));
+    alone(&b.replace("[[client]]\n", "[[client]] "));
+    alone(&b.replace("[[client]]\n", "[client] "));
+    // A value of more lines is none.
+    let lines = entry("a", "sources = [ # [\n  \"10.0.0.0/8\",\n]\nservices = [\n\"a\"]\n");
+    assert_eq!(names(&named(&lines)), [("a".into(), true)]);
+    // Two in one: it is a mistake of both, and neither is taken out with the other.
+    for two in [
+        format!("{}[[client]]\nname = \"b\"\nid = \n{c}", a.trim_end()),
+        format!("{a}name = \"b\"\n{c}"),
+        format!("{a}services = [\n[client]\nname = \"b\"\n{c}"),
+    ] {
+        let found = named(&two);
+        assert_eq!(
+            names(&found),
+            [("a".into(), false), ("b".into(), false), ("c".into(), true)],
+            "{two}"
+        );
+        let (_dir, file) = file(&two);
+        let file = file.unwrap();
+        assert!(file.without("a").is_err() && file.without("b").is_err(), "{two}");
+        assert!(matches!(file.without("c"), Ok(Some(Rest::Text(_)))));
+    }
+    let unread = format!("{a}name = b\n{c}");
+    assert!(file(&unread).1.unwrap().without("a").is_err());
+    // The same in the first entry; and a client's own file stays one.
+    assert_eq!(
+        names(&named(&(b.replace("[[", "[") + &c))),
+        [("b".into(), false), ("c".into(), true)]
+    );
+    let own = format!("[client]\nid = \"3031323334353637\"\nkey = \"{KEY}\"\n");
+    assert!(file(&own).1.unwrap().clients().is_err() && who(&own).is_none());
+    // What counts for all of the file is not lost under another header.
+    let (_dir, head) = file(&format!("[all]\nhours = [\"00:00-01:00\"]\n{a}{c}"));
+    let head = head.unwrap();
+    assert!(head.clients().is_err());
+    assert_eq!(head.names(), Some(vec![("a".into(), id), ("c".into(), id)]));
 }
 
 #[test]
@@ -78,9 +145,10 @@ fn no_error_shows_a_key() {
 #[test]
 fn one_that_is_taken_out_leaves_every_other_byte() {
     let rest = |text: &str, name: &str| match file(text).1.unwrap().without(name) {
-        Some(Rest::Text(text)) => Some(text.to_string()),
-        Some(Rest::Nothing) => Some("nothing".into()),
-        None => None,
+        Ok(Some(Rest::Text(text))) => Some(text.to_string()),
+        Ok(Some(Rest::Nothing)) => Some("nothing".into()),
+        Ok(None) => None,
+        Err(why) => Some(format!("{:?}", why.at)),
     };
     let (a, b, c) = (entry("a", "\n"), entry("b", "# his own\nttl = \"1m\"\n\n"), entry("c", ""));
     let head = "ttl = \"1m\" # all\r\n\n# a\n";
@@ -96,8 +164,17 @@ fn one_that_is_taken_out_leaves_every_other_byte() {
     assert_eq!(rest(&broken, "c"), Some(format!("[[client]]\nname = \"x\" # him\nid = \n{a}")));
     // The last one: what counted for all stays, and is no client.
     let last = format!("{head}{c}");
-    assert_eq!(rest(&last, "c"), Some(head.into()));
-    assert_eq!(named(head), []);
+    let left = rest(&last, "c").unwrap();
+    assert_eq!(left, format!("{head}{EMPTY}\n"));
+    assert_eq!(named(&left), []);
+    assert_eq!(who(&left), Some(vec![]));
+    assert_eq!(rest(&left, "staff"), None);
+    assert_eq!(rest(&format!("{left}{c}"), "c"), Some(format!("{left}{EMPTY}\n")));
+    // Without that line it is the text of one client who has lost his lines.
+    assert!(file(head).1.unwrap().clients().is_err());
+    assert_eq!(who(head), Some(vec![("staff".into(), None)]));
+    assert_eq!(who("# only\n"), None);
+    assert_eq!(who("id = \n"), None);
     assert_eq!(rest(&format!("# only\n{c}"), "c"), Some("nothing".into()));
     assert!(file("# only\n").1.unwrap().clients().is_err());
     let own = format!("id = \"3031323334353637\"\nkey = \"{KEY}\"\n");

@@ -36,6 +36,7 @@ each! {
     healing failure: nft_sets legacy_times;
     turns turn: nft_sets nft_times legacy_sets legacy_times;
     turns codes: legacy_times;
+    turns busy_sets: nft_sets legacy_sets;
     bans bans: nft_sets nft_times legacy_sets;
     leases remembered: nft_sets legacy_times;
     gateway routed: nft_sets legacy_times;

@@ -141,6 +141,20 @@ impl Prefix {
         self.length == bits(self.address).1
     }
 
+    /// All prefixes that it lies in, the widest first and itself at last.
+    pub fn around(&self) -> impl Iterator<Item = Prefix> + use<> {
+        let Prefix { address, length } = *self;
+        (0..=length).map(move |length| match address {
+            IpAddr::V4(a) => {
+                let kept = (mask(length) >> 96) as u32;
+                Prefix { address: Ipv4Addr::from_bits(a.to_bits() & kept).into(), length }
+            }
+            IpAddr::V6(a) => {
+                Prefix { address: Ipv6Addr::from_bits(a.to_bits() & mask(length)).into(), length }
+            }
+        })
+    }
+
     /// Whether `other` lies within this prefix.
     #[must_use]
     pub fn contains(&self, other: &Prefix) -> bool {

@@ -1,9 +1,10 @@
 //! What is open and until when, pure: the one place where a lease begins and ends.
 
 use super::{Cover, Element, Opening};
-use crate::access::{ClientId, Denied, Grant, Ports};
+use crate::access::{ClientId, Denied, Grant, Ports, Prefix, Protocol};
 use crate::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// The most leases of all clients together.
 const MOST: usize = 500_000;
@@ -216,6 +217,17 @@ impl LeaseTable {
         self.cover.covers(element)
     }
 
+    /// Whether that address holds a lease on anything, by itself or in a prefix: a look-up for each
+    /// prefix that it lies in.
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let Some(to) = Ports::new(Protocol::Tcp, 1, 1) else { return false };
+        Prefix::host(address).around().any(|from| {
+            let next = self.elements.range(Element { from, to }..).next();
+            next.is_some_and(|(element, _)| element.from == from)
+        })
+    }
+
     /// When this client's lease on this element ends, if he has one.
     #[must_use]
     pub fn end_of(&self, client: ClientId, element: &Element) -> Option<Mono> {
@@ -273,8 +285,8 @@ mod tests {
                 max_leases: 16,
                 sources: vec![],
                 source_address: true,
-                max_prefix_v4: 32,
-                max_prefix_v6: 128,
+                max_prefix_v4: 8,
+                max_prefix_v6: 32,
                 not_after: None,
                 uses: None,
                 hours: Vec::new(),
@@ -325,6 +337,29 @@ mod tests {
         assert_eq!(table.handle_timeout(Mono(49)), Change::default());
         assert_eq!(table.handle_timeout(Mono(50)).close, [element("192.0.2.1")]);
         assert_eq!(table.poll_timeout(), Some(Mono(70)));
+    }
+
+    #[test]
+    fn an_address_is_admitted_by_its_own_lease_or_one_of_its_networks() {
+        let mut table = LeaseTable::default();
+        let lowest = "tcp/1".parse().unwrap();
+        let admits = |t: &LeaseTable, address: &str| t.admits(address.parse().unwrap());
+        table.insert(&grant(1, "192.0.2.1", 50), &ssh(), 9).unwrap();
+        table.insert(&grant(1, "192.0.2.9", 50), &["udp/65535".parse().unwrap()], 9).unwrap();
+        for (address, is) in [("192.0.2.1", true), ("192.0.2.2", false), ("192.0.2.9", true)] {
+            assert_eq!(admits(&table, address), is, "{address}");
+        }
+        assert!(admits(&table, "::ffff:192.0.2.1") && !admits(&table, "::c000:201"));
+        for (net, within, beside) in [
+            ("198.51.100.128/25", "198.51.100.255", "198.51.100.127"),
+            ("2001:db8:1::/48", "2001:db8:1::ffff:1", "2001:db8:2::"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::"),
+        ] {
+            table.insert(&grant(2, net, 50), &[lowest], 9).unwrap();
+            assert!(admits(&table, within) && !admits(&table, beside), "{net}");
+        }
+        table.handle_timeout(Mono(50));
+        assert!(!admits(&table, "192.0.2.1") && !admits(&table, "2001:db8::1"));
     }
 
     #[test]

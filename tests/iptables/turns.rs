@@ -1,6 +1,7 @@
 //! How often the tools are called, and what it means when they fail.
 
 use super::*;
+use opensesame_spa::firewall::Forward;
 
 /// Every call is written down: the program and its first word.
 const NOTES: &str = "echo $me $1 >> $d/notes";
@@ -74,5 +75,46 @@ pub(crate) fn codes(kind: Kind) {
     }
     fail("nobody", "0", "");
     wall.sync(&both(300)).unwrap();
+    open(&world, CLIENT, SERVER_V4, PORT);
+}
+
+/// While ipset is held by somebody else, rules stand in for the sets, in every table.
+pub(crate) fn busy_sets(kind: Kind) {
+    let Some(world) = World::new(&TOOLS) else { return };
+    let dir = disguised(
+        "[ $me != ipset ] || [ ! -e $d/busy ] || { echo Device or resource busy >&2; exit 1; }",
+    );
+    let forward = Forward {
+        from: format!("tcp/{PORT}").parse().unwrap(),
+        to: "10.77.3.2:22".parse().unwrap(),
+    };
+    let leading = Shield { forwards: vec![forward], ..shield() };
+    let leads = || {
+        let text = world.run(SERVER, &[&kind.tool(false, "-save"), "-t", "nat"]);
+        (text.contains("OPENSESAME"), count(&text, "DNAT"))
+    };
+    let busy = |is: bool| match is {
+        true => std::fs::write(dir.path().join("busy"), "").unwrap(),
+        false => std::fs::remove_file(dir.path().join("busy")).unwrap(),
+    };
+    let held = |wall: &mut Wall<'_>| {
+        let error = wall.sync(&both(300)).unwrap_err();
+        assert!(matches!(error, Error::Busy(_)), "{error}");
+        shut(&world, STRANGER, SERVER_V4, PORT);
+    };
+    // A holder of a lease is led on by a rule.
+    let mut wall = Wall::of(&world, &leading, masked(kind, dir.path()));
+    busy(true);
+    held(&mut wall);
+    assert_eq!(leads(), (true, 1));
+    busy(false);
+    wall.sync(&both(300)).unwrap();
+    assert_eq!(leads(), (true, 2), "by the sets");
+    // What a shield of another shape has left goes.
+    let _up = world.listen(PORT);
+    let mut wall = Wall::new(&world, masked(kind, dir.path()));
+    busy(true);
+    held(&mut wall);
+    assert_eq!(leads(), (false, 0));
     open(&world, CLIENT, SERVER_V4, PORT);
 }

@@ -77,7 +77,7 @@ impl Priv {
     /// for ever.
     pub(super) fn suspect(&mut self, ticket: u64, from: IpAddr, pin: Option<Pin>, now: Now) {
         let host = Prefix::host(from);
-        if self.enforcer.leases.leases().any(|lease| lease.element().from.contains(&host)) {
+        if self.enforcer.leases.admits(from) {
             return self.tell_gate(&Frame::Verdict { ticket, verdict: Verdict::Exempt });
         }
         let held = [Prefix::unit(from), host].map(|prefix| self.bans.held.get(&prefix));

@@ -59,13 +59,14 @@ impl Iptables {
         self.ipset(&text().collect::<String>())
     }
 
-    /// Fills the sets and puts the shield before the ports: with what works, and shut otherwise.
+    /// Fills the sets and puts the shield before the ports: with what works, and shut otherwise. How
+    /// it stands, if it does, and what has failed first on the way.
     pub(super) fn enforce(
         &self,
         families: &[(Family, Tools)],
         known: bool,
         now: Now,
-    ) -> Result<Mode, Error> {
+    ) -> (Option<Mode>, Result<(), Error>) {
         let mut first = Ok(());
         let mut modes = vec![Mode::Rules, Mode::Shut];
         if self.ipset.is_some() {
@@ -80,14 +81,14 @@ impl Iptables {
             let worked = done.is_ok();
             first = first.and(done);
             if worked {
-                return first.map(|()| mode);
+                return (Some(mode), first);
             }
             // What is locked or forbidden is so for simpler rules too.
             if !lesser {
                 break;
             }
         }
-        first.map(|()| Mode::Shut)
+        (None, first)
     }
 
     /// Keeps our own UDP ports out of connection tracking, which is a comfort: a kernel that

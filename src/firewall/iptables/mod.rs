@@ -249,18 +249,18 @@ impl Firewall for Iptables {
             Ok(families) => families.clone(),
             Err(_) => vec![(Family::V4, self.tools.clone())],
         };
-        let done = self.enforce(&ours, known, now);
+        let (stands, done) = self.enforce(&ours, known, now);
         // What is locked for the shield is locked for the rest.
-        if let Err(busy @ Error::Busy(_)) = done {
-            return Err(busy);
+        if stands.is_none() && matches!(done, Err(Error::Busy(_))) {
+            return done;
         }
-        let led = self.lead(&ours, done.clone().unwrap_or(Mode::Rules), now);
+        let led = self.lead(&ours, stands.unwrap_or(Mode::Rules), now);
         let swept = self.sweep(&ours);
-        let mode = done?;
+        done?;
         led.and(swept)?;
         self.untrack(&ours)?;
         families?;
-        self.mode = Some(mode);
+        self.mode = stands;
         self.tools.hurry();
         self.tools6.iter_mut().for_each(Tools::hurry);
         Ok(())

@@ -50,12 +50,14 @@ pub struct Clients {
     taken: Vec<Taken>,
 }
 
-/// What a client has that is not sound: nobody who comes behind it may have it.
-struct Taken {
-    name: Option<Arc<str>>,
-    id: Option<ClientId>,
-    /// How many sound ones come before it.
-    behind: usize,
+/// What a client has that is not sound, as far as it can be read, and where it stands.
+pub struct Taken {
+    /// Its name.
+    pub name: Option<Arc<str>>,
+    /// Its id.
+    pub id: Option<ClientId>,
+    file: Arc<str>,
+    line: usize,
 }
 
 /// What every client is held against.
@@ -107,7 +109,7 @@ impl Clients {
             Err(why) => {
                 let name: Option<Arc<str>> = name.map(Arc::from);
                 let whose = name.clone().map_or(Whose::Somebody, Whose::Client);
-                self.taken.push(Taken { name, id, behind: self.sound.len() });
+                self.taken.push(Taken { name, id, file: Arc::clone(file), line });
                 self.faulty.push((whose, why));
             }
         }
@@ -118,8 +120,8 @@ impl Clients {
         let names = names.map(|names| {
             let one = |(name, id): Named| {
                 let name: Arc<str> = name.into();
-                let taken = Taken { name: Some(Arc::clone(&name)), id, behind: self.sound.len() };
-                self.taken.push(taken);
+                let (own, file) = (Some(Arc::clone(&name)), Arc::clone(&file));
+                self.taken.push(Taken { name: own, id, file, line: 0 });
                 name
             };
             names.into_iter().map(one).collect()
@@ -131,21 +133,12 @@ impl Clients {
     fn divide(&mut self, config: &Config) {
         let mut double: BTreeMap<usize, &str> = BTreeMap::new();
         type Same = fn(&Loaded, &Loaded) -> Ordering;
-        type Hold = fn(&Loaded, &Taken) -> Option<Ordering>;
-        let checks: [(&str, Same, Hold); 3] = [
-            (
-                "has the name of another client",
-                |a, b| a.access.name.cmp(&b.access.name),
-                |a, t| t.name.as_ref().map(|name| a.access.name.cmp(name)),
-            ),
-            ("has the key of another client", |a, b| a.print.cmp(&b.print), |_, _| None),
-            (
-                "has the id of another client",
-                |a, b| a.access.client.cmp(&b.access.client),
-                |a, t| t.id.map(|id| a.access.client.cmp(&id)),
-            ),
+        let checks: [(&str, Same); 3] = [
+            ("has the name of another client", |a, b| a.access.name.cmp(&b.access.name)),
+            ("has the key of another client", |a, b| a.print.cmp(&b.print)),
+            ("has the id of another client", |a, b| a.access.client.cmp(&b.access.client)),
         ];
-        for (what, compare, hold) in checks {
+        for (what, compare) in checks {
             let mut order: Vec<usize> = (0..self.sound.len()).collect();
             let all = &self.sound;
             order.sort_unstable_by(|a, b| compare(&all[*a], &all[*b]).then(a.cmp(b)));
@@ -154,14 +147,44 @@ impl Clients {
                     double.insert(pair[1], what);
                 }
             }
+        }
+        self.leave_out(config, &double);
+    }
+
+    /// Takes out whoever comes behind a faulty one with the same name or id, if that one `stays` for
+    /// his sake: an old copy takes over nothing.
+    pub fn shadow(&mut self, config: &Config, stays: impl Fn(&Taken, &Loaded) -> bool) {
+        let mut double: BTreeMap<usize, &str> = BTreeMap::new();
+        let mut all: Vec<(usize, &Loaded)> = self.sound.iter().enumerate().collect();
+        type Compare = fn(&Loaded, &Taken) -> Option<Ordering>;
+        let checks: [(&str, Compare); 2] = [
+            ("has the name of another client, who is faulty", |one, taken| {
+                taken.name.as_ref().map(|name| one.access.name.cmp(name))
+            }),
+            ("has the id of another client, who is faulty", |one, taken| {
+                taken.id.map(|id| one.access.client.cmp(&id))
+            }),
+        ];
+        for (what, compare) in checks.into_iter().filter(|_| !self.taken.is_empty()) {
+            all.sort_unstable_by(|(_, a), (_, b)| match what == checks[0].0 {
+                true => a.access.name.cmp(&b.access.name),
+                false => a.access.client.cmp(&b.access.client),
+            });
             for taken in &self.taken {
-                let same = |n: &usize| hold(&all[*n], taken);
-                let from = order.partition_point(|n| same(n) == Some(Ordering::Less));
-                let them = order.iter().skip(from).take_while(|n| same(n) == Some(Ordering::Equal));
-                double.extend(them.filter(|n| **n >= taken.behind).map(|n| (*n, what)));
+                let from =
+                    all.partition_point(|(_, one)| compare(one, taken) == Some(Ordering::Less));
+                let same = |one: &Loaded| compare(one, taken) == Some(Ordering::Equal);
+                let behind = |one: &Loaded| (&one.file, one.line) > (&taken.file, taken.line);
+                let them = all.iter().skip(from).take_while(|(_, one)| same(one));
+                let them = them.filter(|(_, one)| behind(one) && stays(taken, one));
+                double.extend(them.map(|(n, _)| (*n, what)));
             }
         }
         self.taken = Vec::new();
+        self.leave_out(config, &double);
+    }
+
+    fn leave_out(&mut self, config: &Config, double: &BTreeMap<usize, &str>) {
         if double.is_empty() {
             return;
         }

@@ -219,6 +219,45 @@ fn who_has_what_another_one_has_is_out() {
 }
 
 #[test]
+fn a_faulty_entry_of_nobody_keeps_nobody_out() {
+    let Some((mut server, bob, carol)) = server() else { return };
+    server.invite("zoe", &[]);
+    server.order(&["reload"]);
+    let (zoe, own) = ("10.88.0.3", server.read("s/clients/zoe.toml"));
+    server.open("zoe", &["--for", "1h", "--ip", zoe]);
+    open(&server, &[BOB, CAROL, zoe]);
+    // On the way into a file that comes first: without a name, and with a wrong one.
+    for entry in ["", "name = \"zo\"\nhours = 5\n", "name = \"zo\"\nuses = \"x\"\n"] {
+        let text = format!("{HEAD}{bob}{carol}[[client]]\n{entry}{own}");
+        put(&server, STAFF, 0o600, &text);
+        open(&server, &[BOB, CAROL, zoe]);
+    }
+    assert_eq!(server.log().matches("client=zoe is").count(), 0, "{}", server.log());
+    // A start knows nobody who could stay; a copy that cannot be read locks nobody out.
+    server.stop();
+    place(&server, STAFF, 0o600, &format!("{HEAD}{bob}{carol}"));
+    place(&server, "s/clients/all.toml", 0o644, &format!("{HEAD}{bob}{carol}"));
+    server.start();
+    comes(&server, "bob", "10.88.1.1", "1h");
+}
+
+#[test]
+fn names_that_go_round_take_their_leases_along() {
+    let Some((server, bob, carol)) = server() else { return };
+    let named = |text: &str, old: &str, new: &str| text.replace(old, new);
+    let (bob, carol) = (named(&bob, "\"bob\"", "\"carol\""), named(&carol, "\"carol\"", "\"bob\""));
+    for text in [format!("{HEAD}{bob}{carol}"), format!("{HEAD}{carol}{bob}")] {
+        put(&server, STAFF, 0o600, &text);
+        open(&server, &[BOB, CAROL]);
+    }
+    // Along a chain, with one who is new at its end.
+    let text = format!("{HEAD}{}{carol}", named(&bob, "\"carol\"", "\"dora\""));
+    put(&server, STAFF, 0o600, &text.replace("\"bob\"", "\"carol\""));
+    open(&server, &[BOB, CAROL]);
+    assert_eq!(server.log().matches("revoked").count(), 0, "{}", server.log());
+}
+
+#[test]
 fn who_moves_into_a_faulty_file_stays() {
     let Some((server, bob, carol)) = server() else { return };
     let own = bob.lines().skip(2).map(|l| format!("{l}\n")).collect::<String>();

@@ -78,6 +78,8 @@ impl Process {
                 for (what, fds) in incoming.captures {
                     self.capture(what, fds, batch)?;
                 }
+                // What the captures before them had is told before anything that [priv] says next.
+                self.turn(channel, clock::now());
                 crate::sys::trim();
             }
             Frame::Listen(modes) => {

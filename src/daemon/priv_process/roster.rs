@@ -35,6 +35,8 @@ pub(super) struct Known {
     id: ClientId,
     /// None: it has no key of its own.
     print: Option<Print>,
+    /// The [engine] that runs has been told of it.
+    told: bool,
     file: Arc<str>,
 }
 
@@ -106,17 +108,24 @@ impl Priv {
         self.enforcer.policy.set_own(own);
         let gathered = gather();
         let mut before = std::mem::take(&mut self.names);
-        let (sound, stay) = kept::divide(clients, &mut before);
+        let (sound, stay) = kept::divide(clients, &self.config, &mut before);
+        // Before anybody is taken out of `before`: names can move in a circle.
+        let taken_over: BTreeSet<ClientId> = sound
+            .iter()
+            .filter(|one| self.is_anothers(&one.access, one.print, &before))
+            .map(|one| one.access.client)
+            .collect();
         let mut gone = Vec::new();
         let mut names = Vec::with_capacity(sound.len());
         feed.clients.reserve_exact(if whole { sound.len() } else { 0 });
         for Loaded { access, key, print, file, .. } in sound {
             let id = access.client;
-            if self.is_anothers(&access, print, &before) {
+            if taken_over.contains(&id) {
                 feed.decided.extend(self.enforcer.remove_client(id, now));
             }
             let known = before.remove_entry(&*access.name);
-            let same = known.as_ref().is_some_and(|(_, k)| k.id == id && k.print == Some(print));
+            let same =
+                known.as_ref().is_some_and(|(_, k)| k.id == id && k.told && k.print == Some(print));
             let mut name = Arc::clone(&access.name);
             match known {
                 // A file whose id has changed is another client.
@@ -131,20 +140,20 @@ impl Priv {
             if whole || changed || !same {
                 feed.clients.push_back((id, key));
             }
-            names.push((name, Known { id, print: Some(print), file }));
+            names.push((name, Known { id, print: Some(print), told: true, file }));
         }
         for Legacy { access, how } in self.config.legacy.clone() {
             before.remove(&access.name);
             let (id, name) = (access.client, Arc::clone(&access.name));
-            names.push((Arc::clone(&name), Known { id, print: None, file: name }));
+            names.push((Arc::clone(&name), Known { id, print: None, told: true, file: name }));
             self.enforcer.set_client(access.clone(), now);
             feed.rest.extend(sequence::frames(access, how));
         }
         // What a new [engine] was not told, it has to hear when the file is sound again.
-        names.extend(stay.into_iter().map(|(name, known)| match whole {
-            true => (name, Known { print: None, ..known }),
-            false => (name, known),
-        }));
+        let told = |known: &Known| known.told && !whole;
+        names.extend(
+            stay.into_iter().map(|(name, known)| (name, Known { told: told(&known), ..known })),
+        );
         gone.extend(before.into_iter().map(|(name, known)| (name, known.id)));
         let ids: BTreeSet<ClientId> = names.iter().map(|(_, known)| known.id).collect();
         gone.retain(|(_, id)| !ids.contains(id));

@@ -2,6 +2,7 @@
 
 use super::{Known, say};
 use crate::daemon::clients::{Clients, Loaded, Whose};
+use crate::daemon::config::Config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,9 +15,22 @@ type Names = BTreeMap<Arc<str>, Known>;
 /// One who stays keeps his name, his id and his key: nobody else has them as long as his file is
 /// wrong.
 pub(super) fn divide(
-    clients: Clients,
+    mut clients: Clients,
+    config: &Config,
     before: &mut Names,
 ) -> (Vec<Loaded>, Vec<(Arc<str>, Known)>) {
+    if !clients.faulty.is_empty() {
+        let ids: BTreeMap<_, _> = before.values().map(|k| (k.id, k.print)).collect();
+        // One whom nobody knows keeps nobody out; nor does one without a name of whom there is a
+        // sound entry with the same key.
+        clients.shadow(config, |taken, one| match &taken.name {
+            Some(name) if before.contains_key(name) => true,
+            Some(_) | None => {
+                let known = taken.id.and_then(|id| ids.get(&id));
+                known.is_some_and(|print| *print != Some(one.print))
+            }
+        });
+    }
     let (mut sound, mut stay, mut lines) = (clients.sound, Vec::new(), Vec::new());
     if clients.faulty.is_empty() {
         return (sound, stay);

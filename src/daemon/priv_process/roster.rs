@@ -35,7 +35,7 @@ pub(super) struct Known {
     id: ClientId,
     /// None: it has no key of its own.
     print: Option<Print>,
-    /// The [engine] that runs has been told of it.
+    /// The `[engine]` that runs has been told of it.
     told: bool,
     file: Arc<str>,
 }

@@ -37,15 +37,6 @@ fn garbage(server: &Server, count: usize) {
     });
 }
 
-/// Its only listener captures.
-fn capture(server: &Server) {
-    server.edit("s/server.toml", |text| {
-        let (before, after) = text.split_once("udp  ").expect("a listener");
-        let rest = after.split_once('\n').unwrap().1;
-        format!("{before}capture = \"any\"\nport = {UDP}\n{rest}")
-    });
-}
-
 fn dropped(server: &Server) -> u64 {
     server.status()["dropped-by-kernel"].as_u64().unwrap()
 }
@@ -153,7 +144,7 @@ fn the_filter_of_a_socket_follows_the_door_keys() {
 #[test]
 fn the_filter_of_a_capture_follows_the_door_keys() {
     let Some(mut server) = Server::new("nftables") else { return };
-    capture(&server);
+    server.capture("any");
     server.start();
     follows_the_keys(&server);
     let (_, engine) = server.pids();
@@ -186,7 +177,7 @@ fn a_train_of_segments_is_as_many_packets() {
 #[test]
 fn captures_follow_the_keys_behind_a_long_configuration() {
     let Some(mut server) = Server::new("nftables") else { return };
-    capture(&server);
+    server.capture("any");
     let one = |n: u32| {
         let (id, key) = (format!("{n:016x}"), DoorKey::generate().unwrap());
         format!("[[client]]\nname = \"c{n}\"\nid = \"{id}\"\nkey = \"{}\"\n", *key.to_text())
@@ -224,7 +215,7 @@ s.send(to + s.getsockname()[4] + struct.pack("!HHH", 0x8100, tag, 0x0800) + ip +
 #[test]
 fn a_tagged_frame_is_captured_if_the_tag_is_a_priority_only() {
     let Some(mut server) = Server::new("nftables") else { return };
-    capture(&server);
+    server.capture("any");
     server.start();
     let alice = server.profile("alice");
     let near = server.world.run(SERVER, &["cat", "/sys/class/net/to-client/address"]);

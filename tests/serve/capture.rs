@@ -15,11 +15,7 @@ fn capturing(backend: &str, interface: &str, tools: &[&str]) -> Option<Server> {
         return None;
     }
     let server = Server::new(backend)?;
-    server.edit("s/server.toml", |text| {
-        let (before, after) = text.split_once("udp  ").expect("a listener");
-        let rest = after.split_once('\n').unwrap().1;
-        format!("{before}capture = \"{interface}\"\nport = {UDP}\n{rest}")
-    });
+    server.capture(interface);
     Some(server)
 }
 

@@ -1,5 +1,6 @@
 //! A flood that the sieve lets through, and quiet: who goes on, and who sleeps.
 
+use super::plain::PLAIN;
 use super::server::*;
 use nix::sched::{CloneFlags, setns};
 use std::net::UdpSocket;
@@ -8,9 +9,6 @@ use std::time::Duration;
 
 /// The most packets of the flood: some seconds.
 const MOST: usize = 3_000_000;
-
-const PLAIN: &str =
-    "\n[[listen]]\nudp = \"0.0.0.0\"\nmode = \"plain\"\n\n[plain]\nopens = [\"tcp/2222\"]\n";
 
 #[test]
 fn while_forged_packets_pour_in_everything_else_goes_on() {

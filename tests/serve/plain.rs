@@ -3,7 +3,8 @@
 use super::server::*;
 use crate::netns::obstacle;
 
-const PLAIN: &str =
+/// The plain key on its own port.
+pub const PLAIN: &str =
     "\n[[listen]]\nudp = \"0.0.0.0\"\nmode = \"plain\"\n\n[plain]\nopens = [\"tcp/2222\"]\n";
 
 /// A running server that opens tcp/2222 to the plain key; 12345 is the port where none is said.

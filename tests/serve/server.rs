@@ -144,6 +144,15 @@ impl Server {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// Its only listener captures on that interface.
+    pub fn capture(&self, interface: &str) {
+        self.edit("s/server.toml", |text| {
+            let (before, after) = text.split_once("udp  ").expect("a listener");
+            let rest = after.split_once('\n').unwrap().1;
+            format!("{before}capture = \"{interface}\"\nport = {UDP}\n{rest}")
+        });
+    }
+
     /// Adds a line to the client's file on the server.
     pub fn amend(&self, client: &str, line: &str) {
         self.edit(&format!("s/clients/{client}.toml"), |text| format!("{text}{line}\n"));
